@@ -1,0 +1,209 @@
+"""The filters of ``GET /v1/events/``, as one model that refuses what Polar would silently ignore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from airflow_provider_polar.exceptions import PolarFilterError
+
+Params = list[tuple[str, str]]
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, (str, UUID)):
+        return [str(value)]
+    if isinstance(value, (tuple, set, frozenset)):
+        return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else list(map(str, value))
+    return [str(v) if isinstance(v, UUID) else v for v in value] if isinstance(value, list) else value
+
+
+def _as_text(value: Any) -> str:
+    """How Polar writes a metadata value when it compares it as text."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    raise ValueError(f"a metadata filter compares text, numbers and booleans, not {type(value).__name__}")
+
+
+def _uuid_text(value: Any) -> Any:
+    if value is None:
+        return None
+    try:
+        return str(UUID(str(value)))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a UUID") from None
+
+
+# An empty list would be sent as no parameter at all, and then Polar returns everything.
+OneOrMore = Annotated[list[Annotated[StrictStr, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+OneUuid = Annotated[str, BeforeValidator(_uuid_text)]
+Uuids = Annotated[
+    list[OneUuid],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+]
+Sources = Annotated[list[Literal["system", "user"]], BeforeValidator(_as_list), Field(min_length=1)]
+
+
+class FilterClause(BaseModel):
+    """One comparison of ``filter``.
+
+    :param property: ``name``, ``source``, ``timestamp`` (whole unix seconds) or a metadata key.
+    :param operator: how to compare; ``like`` takes SQL's ``%`` and ``_``.
+    :param value: text, a 32-bit integer or a boolean; Polar takes no fractions.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    property: Annotated[StrictStr, Field(min_length=1)]
+    operator: Literal["eq", "ne", "gt", "gte", "lt", "lte", "like", "not_like"]
+    value: StrictBool | StrictInt | StrictStr
+
+    @field_validator("value")
+    @classmethod
+    def _fits_32_bits(cls, value: bool | int | str) -> bool | int | str:
+        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+            raise ValueError(f"{value} does not fit Polar's 32-bit integer")
+        return value
+
+
+class FilterGroup(BaseModel):
+    """Clauses joined by ``and`` or ``or``; groups nest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conjunction: Literal["and", "or"] = "and"
+    clauses: list[FilterClause | FilterGroup]
+
+
+class EventFilters(BaseModel):
+    """Every filter of Polar's event list; unknown ones are refused, because Polar ignores them and would return
+    every event. Lists mean OR, different filters AND.
+
+    :param name: event names.
+    :param source: ``system`` (Polar's own events) or ``user`` (ingested ones).
+    :param customer_id: Polar's customer ids (UUIDs).
+    :param external_customer_id: your customer ids.
+    :param organization_id: organizations (UUIDs); another organization's id returns nothing.
+    :param meter_id: a meter (UUID) whose own filter is applied.
+    :param metadata: key to value or values, compared as text.
+    :param filter: a :class:`FilterGroup`, the same as a dict, or as JSON text.
+    :param query: free text of three characters or more; only together with ``organization_id``.
+    :param parent_id: an event (UUID) whose descendants are meant; with ``depth``.
+    :param depth: 0 to 5 levels of descendants.
+    :raises pydantic.ValidationError: on construction; :meth:`parse` raises
+        :class:`~airflow_provider_polar.exceptions.PolarFilterError` instead.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: OneOrMore | None = None
+    source: Sources | None = None
+    customer_id: Uuids | None = None
+    external_customer_id: OneOrMore | None = None
+    organization_id: Uuids | None = None
+    meter_id: OneUuid | None = None
+    metadata: dict[str, list[str]] | None = None
+    filter: FilterGroup | None = None
+    query: str | None = Field(default=None, min_length=3)
+    parent_id: OneUuid | None = None
+    depth: int | None = Field(default=None, ge=0, le=5)
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _metadata_as_text(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if not value:
+            raise ValueError("an empty metadata filter would return every event; leave it out instead")
+        many = {key: list(v) if isinstance(v, (list, tuple, set)) else [v] for key, v in value.items()}
+        if empty := [key for key, values in many.items() if not values]:
+            raise ValueError(f"metadata key {empty[0]!r} has no value to compare with")
+        return {key: [_as_text(v) for v in values] for key, values in many.items()}
+
+    @field_validator("filter", mode="before")
+    @classmethod
+    def _filter_from_json(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                return json.loads(value)
+            except ValueError as error:
+                raise ValueError(f"not JSON: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _query_needs_organization(self) -> Self:
+        if self.query is not None and self.organization_id is None:
+            raise ValueError("query works only together with organization_id")
+        return self
+
+    @classmethod
+    def parse(cls, value: EventFilters | Mapping[str, Any] | None) -> EventFilters:
+        """Filters from a model, a (templated) dict or nothing.
+
+        None values and the keys left out mean "not filtered".
+
+        :raises PolarFilterError: for an unknown filter or an impossible value, naming each.
+        """
+        if isinstance(value, EventFilters):
+            return value
+        try:
+            return cls.model_validate({k: v for k, v in (value or {}).items() if v is not None})
+        except ValidationError as error:
+            known = ", ".join(cls.model_fields)
+            raise PolarFilterError(
+                "; ".join(
+                    f"filter {'.'.join(map(str, e['loc'])) or 'combination'}: "
+                    + (f"unknown, Polar has: {known}" if e["type"] == "extra_forbidden" else e["msg"])
+                    for e in error.errors(include_url=False)
+                )
+            ) from None
+        except (TypeError, AttributeError, ValueError):
+            raise PolarFilterError(f"filters must be a dict or EventFilters, not {type(value).__name__}") from None
+
+    def also(self, *clauses: FilterClause) -> EventFilters:
+        """These filters and, besides, every one of the clauses."""
+        if not clauses:
+            return self
+        inner: list[FilterClause | FilterGroup] = [*clauses] if self.filter is None else [self.filter, *clauses]
+        return self.model_copy(update={"filter": FilterGroup(conjunction="and", clauses=inner)})
+
+    def to_params(self) -> Params:
+        """Query parameters in a fixed order: repeated keys for OR, ``metadata[key]``, ``filter`` as JSON text."""
+        params: Params = []
+        for field in ("name", "source", "customer_id", "external_customer_id", "organization_id"):
+            params += [(field, value) for value in getattr(self, field) or ()]
+        if self.meter_id is not None:
+            params.append(("meter_id", self.meter_id))
+        for key, values in (self.metadata or {}).items():
+            params += [(f"metadata[{key}]", value) for value in values]
+        if self.filter is not None:
+            params.append(("filter", self.filter.model_dump_json()))
+        if self.query is not None:
+            params.append(("query", self.query))
+        if self.parent_id is not None:
+            params.append(("parent_id", self.parent_id))
+        if self.depth is not None:
+            params.append(("depth", str(self.depth)))
+        return params
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain, JSON-ready form without the filters that are not set; what manifests and triggers keep."""
+        return self.model_dump(mode="json", exclude_none=True)

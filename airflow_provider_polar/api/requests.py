@@ -1,0 +1,164 @@
+"""The four operations of the Events API, each described once; the clients only send them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from airflow_provider_polar.api.filters import EventFilters, Params
+from airflow_provider_polar.exceptions import PolarConfigurationError
+
+EventSorting = Literal["timestamp", "-timestamp"]
+NameSorting = Literal[
+    "name", "-name", "occurrences", "-occurrences", "first_seen", "-first_seen", "last_seen", "-last_seen"
+]
+
+MAX_LIMIT = 100
+"""Rows of a page at most; Polar silently takes more as this."""
+MAX_BODY_BYTES = 10_485_760
+"""Bytes of an ingest request at most (413 above)."""
+MAX_EVENTS_PER_REQUEST = 32_767
+"""Events of an ingest request at most (a 500 above)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolarRequest:
+    """One request, ready to be sent by either client.
+
+    :param repeatable: sending it twice does no harm, so a lost answer may be answered by sending it again.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    params: tuple[tuple[str, str], ...] = ()
+    content: bytes | None = None
+    repeatable: bool = True
+
+
+def timestamp_text(moment: datetime) -> str:
+    """An aware moment as Polar takes it: UTC, ``Z`` (a raw ``+`` would have to be percent-encoded).
+
+    :raises PolarConfigurationError: for a naive datetime.
+    """
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise PolarConfigurationError(f"{moment!r} has no time zone; Polar takes aware timestamps only")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def _paging(page: int | None, limit: int | None, sorting: str | Sequence[str] | None, allowed: Any) -> Params:
+    params: Params = []
+    if page is not None:
+        if page < 1:
+            raise PolarConfigurationError(f"page is {page}; pages count from 1")
+        params.append(("page", str(page)))
+    if limit is not None:
+        if not 1 <= limit <= MAX_LIMIT:
+            raise PolarConfigurationError(f"limit is {limit}; Polar gives 1 to {MAX_LIMIT} rows a page")
+        params.append(("limit", str(limit)))
+    for criterion in [sorting] if isinstance(sorting, str) else sorting or ():
+        if criterion not in allowed.__args__:
+            raise PolarConfigurationError(f"sorting {criterion!r} is none of {', '.join(allowed.__args__)}")
+        params.append(("sorting", criterion))
+    return params
+
+
+def list_events(
+    filters: EventFilters,
+    *,
+    start_timestamp: datetime | None = None,
+    end_timestamp: datetime | None = None,
+    page: int | None = None,
+    limit: int | None = None,
+    sorting: EventSorting | Sequence[EventSorting] | None = None,
+) -> PolarRequest:
+    """``GET /v1/events/``. Both bounds are exclusive and are compared in whole milliseconds."""
+    params = filters.to_params()
+    if start_timestamp is not None:
+        params.append(("start_timestamp", timestamp_text(start_timestamp)))
+    if end_timestamp is not None:
+        params.append(("end_timestamp", timestamp_text(end_timestamp)))
+    params += _paging(page, limit, sorting, EventSorting)
+    return PolarRequest("GET", "/v1/events/", tuple(params))
+
+
+def list_event_names(
+    *,
+    organization_id: str | Sequence[str] | None = None,
+    customer_id: str | Sequence[str] | None = None,
+    external_customer_id: str | Sequence[str] | None = None,
+    source: str | Sequence[str] | None = None,
+    query: str | None = None,
+    page: int | None = None,
+    limit: int | None = None,
+    sorting: NameSorting | Sequence[NameSorting] | None = None,
+) -> PolarRequest:
+    """``GET /v1/events/names``. ``query`` is a substring, case ignored."""
+    filters = EventFilters.parse(
+        {
+            "organization_id": organization_id,
+            "customer_id": customer_id,
+            "external_customer_id": external_customer_id,
+            "source": source,
+        }
+    )
+    params = filters.to_params()
+    if query is not None:
+        params.append(("query", query))
+    params += _paging(page, limit, sorting, NameSorting)
+    return PolarRequest("GET", "/v1/events/names", tuple(params))
+
+
+def get_event(event_id: str | UUID) -> PolarRequest:
+    """``GET /v1/events/{id}``.
+
+    :raises PolarConfigurationError: the id is not a UUID.
+    """
+    try:
+        return PolarRequest("GET", f"/v1/events/{UUID(str(event_id))}")
+    except ValueError:
+        raise PolarConfigurationError(f"{event_id!r} is not an event id; Polar's ids are UUIDs") from None
+
+
+def ingest_events(events: Sequence[Mapping[str, Any]]) -> PolarRequest:
+    """``POST /v1/events/ingest`` from plain dicts; datetimes must be aware.
+
+    :raises PolarConfigurationError: an event cannot be written as JSON (NaN, a naive datetime, another type).
+    """
+    encoded = []
+    for index, event in enumerate(events):
+        try:
+            encoded.append(encode_event(event))
+        except (TypeError, ValueError) as error:
+            raise PolarConfigurationError(f"event {index} cannot be sent: {error}") from None
+    return ingest_encoded(encoded, repeatable=all(event.get("external_id") for event in events))
+
+
+def encode_event(event: Mapping[str, Any]) -> bytes:
+    """One event as compact JSON. Raises TypeError or ValueError where it is not JSON (NaN included)."""
+    return json.dumps(event, default=_json_default, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _json_default(value: Any) -> str:
+    if isinstance(value, datetime):
+        return timestamp_text(value)
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+def ingest_encoded(events: Sequence[bytes], *, repeatable: bool) -> PolarRequest:
+    """The ingest request of events that are JSON bytes already.
+
+    :param repeatable: every one of them has an ``external_id``.
+    """
+    body = b'{"events":[' + b",".join(events) + b"]}"
+    if len(body) > MAX_BODY_BYTES or len(events) > MAX_EVENTS_PER_REQUEST:
+        raise PolarConfigurationError(
+            f"{len(events)} events of {len(body)} bytes in one request; Polar takes at most "
+            f"{MAX_EVENTS_PER_REQUEST} events and {MAX_BODY_BYTES} bytes: send smaller batches"
+        )
+    return PolarRequest("POST", "/v1/events/ingest", content=body, repeatable=repeatable)

@@ -1,0 +1,1 @@
+"""The engines, in plain Python: windows, complete reading, files, identities, batches, waiting."""

@@ -1,0 +1,180 @@
+"""What can go wrong, one class per thing that a user can act on.
+
+Every class says in :attr:`PolarError.retryable` whether trying the same again can help. No message ever holds
+the access token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+class PolarError(Exception):
+    """Base of everything this provider raises on its own account."""
+
+    retryable: ClassVar[bool] = False
+    """True where the same call, made again later, may succeed without anybody changing anything."""
+
+
+class PolarConfigurationError(PolarError, ValueError):
+    """A parameter or the connection is wrong; known before any request. A retry does not help: mend the value."""
+
+
+class PolarWindowError(PolarConfigurationError):
+    """A window is naive, empty, reversed or cannot be worked out. A retry does not help."""
+
+
+class PolarFilterError(PolarConfigurationError):
+    """A filter is unknown or has an impossible value. Polar ignores unknown filters and would return
+    everything, so they are refused here. A retry does not help."""
+
+
+class PolarDestinationError(PolarError):
+    """The destination of an export (or of rejected rows) cannot be written. Mend path, credentials or
+    permissions; a retry helps only if the store was away for a moment."""
+
+
+class PolarSourceError(PolarError):
+    """A source of events cannot be read: no such file, an empty glob, an unknown format, bytes that are not the
+    format they claim to be. A retry does not help until the file is there or mended."""
+
+
+class PolarApiError(PolarError):
+    """Polar answered with an error, or did not answer.
+
+    :ivar status: HTTP status of the answer, None where there was none.
+    :ivar method: HTTP method of the request.
+    :ivar path: path of the request, without query.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, method: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.method = method
+        self.path = path
+
+
+class PolarAuthenticationError(PolarApiError):
+    """401: no token, or one that is wrong, expired or revoked. A retry does not help: set a valid organization
+    access token as the connection's password (and check that its environment is the connection's)."""
+
+
+class PolarScopeError(PolarApiError):
+    """403: the token lacks a scope. A retry does not help: give the token one of :attr:`scopes`.
+
+    :ivar scopes: the scopes that would do, as Polar names them (any one of them is enough).
+    """
+
+    def __init__(self, message: str, *, scopes: Sequence[str] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.scopes = tuple(scopes)
+
+
+class PolarNotFoundError(PolarApiError):
+    """404: no such event. An event just ingested is also not found until it is visible (usually a second or two,
+    more under load), so a later retry helps for an event that is known to be new."""
+
+
+class PolarVersionError(PolarApiError):
+    """404 with Polar's bare ``{"detail": "Not Found"}``: the API version (``api_version`` of the connection) or
+    the base URL is unknown to the server. A retry does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventProblem:
+    """One problem of one event of a request, in words.
+
+    :param index: position in the request's ``events`` (0-based), None where it concerns the request itself.
+    :param field: dotted field, e.g. ``metadata.tokens``; "" for the event as a whole.
+    :param message: what is wrong.
+    """
+
+    index: int | None
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        place = "" if self.index is None else f"event {self.index}"
+        where = ", ".join(part for part in (place, self.field) if part)
+        return f"{where}: {self.message}" if where else self.message
+
+
+class PolarValidationError(PolarApiError):
+    """422 (or 413): Polar refused the request; of an ingest it has stored nothing. A retry does not help.
+
+    :ivar problems: each problem once, in words, with the index of its event.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[EventProblem] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.problems = tuple(problems)
+
+
+class PolarRateLimitError(PolarApiError):
+    """429: the organization's request budget is used up. Waiting helps.
+
+    :ivar retry_after: seconds that Polar asks to wait: its whole window, 60 or 1, and not what is left of it.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float = 60.0, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.retry_after = retry_after
+
+
+class PolarServerError(PolarApiError):
+    """5xx: Polar failed. A retry usually helps."""
+
+    retryable = True
+
+
+class PolarTransportError(PolarApiError):
+    """No complete answer: connection refused or reset, time-out, a truncated or unreadable body. A retry usually
+    helps. Whether the request was handled is unknown: an ingest is safe to repeat only with external ids."""
+
+    retryable = True
+
+
+class PolarIncompleteError(PolarError):
+    """An export could not be proved complete; the message and :attr:`missing` say what the API counts and does
+    not give. A retry helps if the rows were on their way; rows that stay missing are for Polar's support.
+
+    :ivar missing: for each unproved spot a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, missing: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+
+
+class PolarInvalidEventsError(PolarError):
+    """Events of an ingest are invalid. A retry does not help: mend the rows, or set them aside with
+    ``on_invalid="skip"``.
+
+    :ivar problems: the problems found, at most the first hundred.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[EventProblem] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class PolarIdentityConflictError(PolarInvalidEventsError):
+    """Two events with different content carry the same ``external_id`` in one run; Polar would keep the first it
+    sees and drop the other silently. A retry does not help: give them different ids."""
+
+
+class PolarIngestIncompleteError(PolarError):
+    """Some batches of an ingest are stored and some are not; the message says which. A retry is safe and sends
+    the rest: stored events are recognised by their identity and not billed again."""
+
+    retryable = True
+
+
+class PolarWaitError(PolarError):
+    """A wait was ended by an event named in ``fail_on``. A retry does not help."""
