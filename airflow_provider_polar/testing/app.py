@@ -1,0 +1,366 @@
+"""Polar's four endpoints as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+import struct
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+from pydantic import UUID4, TypeAdapter, ValidationError
+
+from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
+from airflow_provider_polar.testing.faults import Endpoint, Fault, Faults, RequestRecord
+from airflow_provider_polar.testing.ingest import MAX_BODY, ServerError, UnreadableBody, ingest
+from airflow_provider_polar.testing.query import (
+    EventSort,
+    ListQuery,
+    NamesQuery,
+    milliseconds,
+    parse,
+    select_events,
+    select_names,
+)
+from airflow_provider_polar.testing.store import Store, label
+from airflow_provider_polar.testing.times import to_text
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Control = Callable[[str, str, bytes], tuple[int, Any]]
+
+VERSIONS = ("2026-04", "2026-10")
+PRIVATE = ("cache-control", "private, no-store")
+CONTROL_PREFIX = "/_local/"
+_EVENT_ID = TypeAdapter(UUID4)
+_NAMES_COLUMNS = {"name": 0, "occurrences": 2, "first_seen": 3, "last_seen": 4}
+
+
+@dataclass
+class Settings:
+    """How this local Polar behaves; may be changed while it runs."""
+
+    environment: Literal["sandbox", "production"] = "sandbox"
+    visibility_lag: float = 0.0
+    rate_limit: tuple[int, float] | None = None
+    bounds: Literal["millisecond", "second"] = "millisecond"
+    collapse_duplicates: bool = False
+
+
+@dataclass
+class Answer:
+    status: int
+    body: bytes = b""
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+
+class RateLimits:
+    """A fixed window that starts with its first request, one for each organization over all its tokens."""
+
+    UNKNOWN_TOKEN = (60, 60.0)
+
+    def __init__(self) -> None:
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def exceeded(self, key: str, limit: tuple[int, float]) -> bool:
+        requests, seconds = limit
+        now = time.monotonic()
+        start, count = self._windows.get(key, (now, 0))
+        if now - start >= seconds:
+            start, count = now, 0
+        self._windows[key] = (start, count + 1)
+        return count + 1 > requests
+
+
+class PolarApp:
+    """The ASGI application. What it decides is plain code; what it sends, and how it fails to, comes after."""
+
+    def __init__(self, store: Store, settings: Settings, faults: Faults, control: Control) -> None:
+        self.store = store
+        self.settings = settings
+        self.faults = faults
+        self.requests: list[RequestRecord] = []
+        self.callbacks: list[Callable[[RequestRecord], None]] = []
+        self._control = control
+        self._limits = RateLimits()
+        self._lock = threading.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        body = await _read(receive)
+        parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        method, path = scope["method"], scope["path"]
+        if path.startswith(CONTROL_PREFIX):
+            status, content = self._control(method, path.removeprefix(CONTROL_PREFIX), body)
+            await _send(send, _json(status, content))
+            return
+        record = RequestRecord(time.time(), method, path, _endpoint(method, path), parameters)
+        record.body_bytes = len(body)
+        with self._lock:
+            self.requests.append(record)
+            callbacks = list(self.callbacks)
+        for callback in callbacks:
+            callback(record)
+        fault = self.faults.strike(record)
+        if fault is not None and fault.kind == "delay":
+            await asyncio.sleep(fault.delay)
+        if fault is not None and fault.kind == "reset":
+            await _cut(scope, receive, abruptly=True)
+            return
+        answer = self._answer(record, headers, scope, body, fault)
+        record.status = answer.status
+        if fault is not None and fault.kind == "lost_answer":
+            await _cut(scope, receive)
+        elif fault is not None and fault.kind == "truncated":
+            await _send(send, answer, part=0.5)
+            await _cut(scope, receive)
+        else:
+            if fault is not None and fault.kind == "broken":
+                answer.body = answer.body[: len(answer.body) // 2]
+            record.answered = True
+            await _send(send, answer)
+
+    def _answer(
+        self, record: RequestRecord, headers: dict[str, str], scope: Scope, body: bytes, fault: Fault | None
+    ) -> Answer:
+        version = headers.get("polar-version", VERSIONS[0])
+        answer = self._decide(record, headers, version, scope, body, fault)
+        if not (answer.status == 404 and version not in VERSIONS):
+            answer.headers.append(("polar-version", version if version in VERSIONS else VERSIONS[0]))
+        if self.settings.environment == "sandbox":
+            answer.headers.append(("x-polar-sandbox", "1"))
+        return answer
+
+    def _decide(
+        self,
+        record: RequestRecord,
+        headers: dict[str, str],
+        version: str,
+        scope: Scope,
+        body: bytes,
+        fault: Fault | None,
+    ) -> Answer:
+        if fault is not None and fault.kind == "status":
+            return _plain(fault.status, "Internal Server Error" if fault.status >= 500 else "")
+        token = _bearer(headers)
+        known = self.store.token(token) if token else None
+        if fault is not None and fault.kind == "rate_limit":
+            return Answer(429, headers=[("retry-after", str(fault.retry_after))])
+        if self.settings.rate_limit is not None:
+            limit = self.settings.rate_limit if known else RateLimits.UNKNOWN_TOKEN
+            if self._limits.exceeded(known[0] if known else f"token {token}", limit):
+                return Answer(429, headers=[("retry-after", str(math.ceil(limit[1])))])
+        if version not in VERSIONS:
+            return _json(404, {"detail": "Not Found"})
+        if record.method == "POST":
+            if "content-length" not in headers:
+                return _plain(411, "Length Required")
+            if len(body) > MAX_BODY:
+                return _plain(413, "Request Entity Too Large")
+        target = _redirect(record.path)
+        if target is not None:
+            query = scope["query_string"].decode("latin-1")
+            location = f"{scope['scheme']}://{headers.get('host', '')}{target}" + (f"?{query}" if query else "")
+            return Answer(307, headers=[("location", location), PRIVATE])
+        handler = self._handler(record)
+        if isinstance(handler, Answer):
+            return handler
+        if known is None:
+            return _unauthorized(token)
+        organization, scopes = known
+        needed = ("events:write",) if record.endpoint == "ingest" else ("events:read", "events:write")
+        if not scopes.intersection(needed) or (fault is not None and fault.kind == "missing_scope"):
+            return _insufficient(needed)
+        try:
+            status, content = handler(organization, record, body)
+        except Invalid as refusal:
+            return _json(422, refusal.body)
+        except UnreadableBody:
+            return _json(400, {"detail": "There was an error parsing the body"})
+        except (ServerError, BrokenAnalytics):
+            return _plain(500, "Internal Server Error")
+        if fault is not None and fault.kind == "short_page" and "items" in content:
+            del content["items"][max(0, len(content["items"]) - fault.rows) :]
+        return _json(status, content)
+
+    def _handler(
+        self, record: RequestRecord
+    ) -> Callable[[str, RequestRecord, bytes], tuple[int, dict[str, Any]]] | Answer:
+        match record.endpoint:
+            case "ingest":
+                return self._ingest
+            case "list":
+                return self._list
+            case "names":
+                return self._names
+            case "get":
+                return self._get
+        if record.path.startswith("/v1/events/"):
+            return _json(405, {"detail": "Method Not Allowed"})
+        return _json(404, {"detail": "Not Found"})
+
+    def _ingest(self, organization: str, record: RequestRecord, body: bytes) -> tuple[int, dict[str, Any]]:
+        result = ingest(self.store, organization, body, visible_after=self.settings.visibility_lag)
+        record.events = result.inserted + result.duplicates
+        return 200, {"inserted": result.inserted, "duplicates": result.duplicates}
+
+    def _list(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+        query = parse(ListQuery, record.params)
+        ids, total = self.store.page(
+            select_events(self.store, organization, query, record.params),
+            after=milliseconds(query.start_timestamp, self.settings.bounds),
+            before=milliseconds(query.end_timestamp, self.settings.bounds),
+            descending=query.sorting[0] is EventSort.timestamp_descending,
+            page=query.page,
+            limit=query.page_size,
+        )
+        if self.settings.collapse_duplicates:
+            ids = list(dict.fromkeys(ids))
+        rows = self.store.rows(organization, ids)
+        items = [rows[event_id] for event_id in ids if event_id in rows]
+        return 200, _listing(items, total, query.page_size)
+
+    def _names(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+        query = parse(NamesQuery, record.params)
+        counted = self.store.names(select_names(organization, query))
+        for criterion in reversed(query.sorting):
+            column = _NAMES_COLUMNS[criterion.value.removeprefix("-")]
+            counted.sort(key=itemgetter(column), reverse=criterion.value.startswith("-"))
+        items = [
+            {
+                "name": name,
+                "label": label(name, source),
+                "source": source,
+                "occurrences": occurrences,
+                "first_seen": to_text(first * 1000),
+                "last_seen": to_text(last * 1000),
+            }
+            for name, source, occurrences, first, last in counted
+        ]
+        first = (query.page - 1) * query.page_size
+        return 200, _listing(items[first : first + query.page_size], len(items), query.page_size)
+
+    def _get(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+        text = record.path.removeprefix("/v1/events/")
+        try:
+            event_id = str(_EVENT_ID.validate_python(text))
+        except ValidationError as error:
+            raise Invalid.from_pydantic(error, "path", "id") from error
+        row = self.store.rows(organization, [event_id]).get(event_id)
+        if row is None or not self.store.is_visible(organization, event_id):
+            return 404, {"error": "ResourceNotFound", "detail": "Not found"}
+        return 200, row
+
+
+def _endpoint(method: str, path: str) -> Endpoint:
+    match method, path:
+        case "GET", "/v1/events/":
+            return "list"
+        case "GET", "/v1/events/names":
+            return "names"
+        case "POST", "/v1/events/ingest":
+            return "ingest"
+        case "GET", _ if path.startswith("/v1/events/") and "/" not in path.removeprefix("/v1/events/"):
+            return "get"
+    return "*"
+
+
+def _redirect(path: str) -> str | None:
+    """Where a path with a missing or a needless slash leads."""
+    if path == "/v1/events":
+        return "/v1/events/"
+    if path.startswith("/v1/events/") and path.endswith("/") and path.count("/") == 4:
+        return path.rstrip("/")
+    return None
+
+
+def _listing(items: list[dict[str, Any]], total: int, limit: int) -> dict[str, Any]:
+    return {"items": items, "pagination": {"total_count": total, "max_page": math.ceil(total / limit)}}
+
+
+def _bearer(headers: dict[str, str]) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def _unauthorized(token: str | None) -> Answer:
+    if token is None:
+        answer = _json(401, {"error": "Unauthorized", "detail": "Unauthorized"})
+        answer.headers += [("www-authenticate", 'Bearer realm="polar"')]
+        return answer
+    why = "The access token provided is expired, revoked, malformed, or invalid for other reasons."
+    return _oauth_error(401, "invalid_token", why, "")
+
+
+def _insufficient(needed: tuple[str, ...]) -> Answer:
+    why = "The request requires higher privileges than provided by the access token."
+    return _oauth_error(403, "insufficient_scope", why, f'scope="{" ".join(needed)}", ')
+
+
+def _oauth_error(status: int, error: str, description: str, scope: str) -> Answer:
+    content = json.dumps({"error": error, "error_description": description}).encode()
+    challenge = f'Bearer realm="polar", {scope}error="{error}", error_description="{description}"'
+    headers = [
+        ("content-type", "application/json"),
+        ("cache-control", "no-store"),
+        ("www-authenticate", challenge),
+    ]
+    return Answer(status, content, headers)
+
+
+def _json(status: int, content: Any) -> Answer:
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=_jsonable).encode()
+    return Answer(status, body, [("content-type", "application/json"), PRIVATE])
+
+
+def _jsonable(value: Any) -> Any:
+    return str(value) if isinstance(value, uuid.UUID) else {}
+
+
+def _plain(status: int, text: str) -> Answer:
+    return Answer(status, text.encode(), [("content-type", "text/plain; charset=utf-8")])
+
+
+async def _read(receive: Receive) -> bytes:
+    """The body, to its end; what exceeds Polar's limit is read and forgotten."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        part = message.get("body", b"")
+        if size <= MAX_BODY:
+            parts.append(part)
+        size += len(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _send(send: Send, answer: Answer, part: float = 1.0) -> None:
+    """Send an answer, or the first part of it under the Content-Length of the whole."""
+    headers = [(key.encode(), value.encode("latin-1")) for key, value in answer.headers]
+    headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    body = answer.body[: int(len(answer.body) * part)]
+    await send({"type": "http.response.body", "body": body, "more_body": part < 1})
+
+
+async def _cut(scope: Scope, receive: Receive, abruptly: bool = False) -> None:
+    """Close the connection under the client: as a server that ends does, or abruptly with a reset."""
+    transport = scope["extensions"]["polar.transport"]
+    if abruptly:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass

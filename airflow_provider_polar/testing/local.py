@@ -1,0 +1,277 @@
+"""LocalPolar: a local Polar server with everything in reach that a test wants to set up, break or look up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from airflow_provider_polar.testing.app import PolarApp, Settings
+from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
+from airflow_provider_polar.testing.serve import ServerThread
+from airflow_provider_polar.testing.store import Store, new_event
+
+SCOPES = ("events:read", "events:write")
+
+
+class LocalPolar:
+    """A local Polar server; see the package's description for what it does and how to steer it.
+
+    :param token: an access token with both scopes for the first organization.
+    :param port: 0 takes a free one.
+    :param database: path of an SQLite file that outlives the server; None keeps everything in memory.
+    :param environment: ``sandbox`` answers carry ``x-polar-sandbox: 1``.
+    :param visibility_lag: seconds from ingest until lists show an event.
+    :param rate_limit: (requests, seconds) for each organization; None for no limit.
+    :param bounds: ``second`` cuts list bounds to whole seconds, as Polar did before July 2026.
+    :param collapse_duplicates: give a row once although the index has it twice, so that the page is short.
+    :param seed: ``demo`` fills an empty server with days of events and one of every system event.
+    """
+
+    def __init__(
+        self,
+        token: str = "polar_oat_test",
+        *,
+        port: int = 0,
+        database: str | None = None,
+        environment: Literal["sandbox", "production"] = "sandbox",
+        visibility_lag: float = 0.0,
+        rate_limit: tuple[int, float] | None = None,
+        bounds: Literal["millisecond", "second"] = "millisecond",
+        collapse_duplicates: bool = False,
+        seed: str | None = None,
+    ) -> None:
+        self.token = token
+        self.settings = Settings(environment, visibility_lag, rate_limit, bounds, collapse_duplicates)
+        self._port = port
+        self._faults = Faults()
+        self._store = Store(database)
+        known = self._store.token(token)
+        self.organization_id = known[0] if known else self.add_organization("Local")
+        self.add_token(token)
+        if seed is not None:
+            self.seed(seed)
+        self._app = PolarApp(self._store, self.settings, self._faults, self._control)
+        self._server: ServerThread | None = None
+
+    # Running
+
+    def start(self) -> Self:
+        if self._server is None:
+            self._server = ServerThread(self._app, self._port)
+        return self
+
+    def stop(self) -> None:
+        """Stop serving, at once: requests in flight lose their connection. What is stored stays in reach."""
+        if self._server is not None:
+            self._port = self._server.port
+            self._server.stop()
+            self._server = None
+
+    def close(self) -> None:
+        """Stop serving and forget what is in memory."""
+        self.stop()
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def port(self) -> int:
+        return self._server.port if self._server is not None else self._port
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connection_uri(self, conn_type: str = "polar") -> str:
+        """JSON text for AIRFLOW_CONN_POLAR_DEFAULT."""
+        extra = {"environment": self.settings.environment}
+        return json.dumps({"conn_type": conn_type, "host": self.base_url, "password": self.token, "extra": extra})
+
+    # What Polar knows
+
+    def add_organization(self, name: str = "Another") -> str:
+        return self._store.add_organization(name)
+
+    def add_token(self, token: str, scopes: Sequence[str] = SCOPES, organization_id: str | None = None) -> None:
+        self._store.add_token(token, organization_id or self.organization_id, scopes)
+
+    def remove_token(self, token: str) -> None:
+        """Revoke a token."""
+        self._store.remove_token(token)
+
+    def add_customer(
+        self,
+        external_id: str | None = None,
+        email: str | None = None,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        organization_id: str | None = None,
+    ) -> dict[str, Any]:
+        """A customer as the API gives it."""
+        return self._store.add_customer(organization_id or self.organization_id, external_id, email, name, metadata)
+
+    def add_meter(self, meter_filter: Mapping[str, Any], organization_id: str | None = None) -> str:
+        """The id of a meter over the events that a filter (conjunction, clauses) selects."""
+        return self._store.add_meter(organization_id or self.organization_id, meter_filter)
+
+    def add_events(
+        self,
+        events: Iterable[Mapping[str, Any]],
+        *,
+        visible_after: float = 0.0,
+        index: bool = True,
+        store: bool = True,
+        copies: int = 1,
+        organization_id: str | None = None,
+    ) -> list[str]:
+        """Put events straight into the server, nothing validated, and return their ids.
+
+        :param events: name, timestamp (aware datetime or ISO 8601 text, any moment; now by default),
+            external_customer_id or customer_id, metadata, source, external_id, parent_id, id.
+        :param visible_after: seconds until lists show them.
+        :param index: False leaves them out of what lists count and give: stored, but not listed.
+        :param store: False leaves them out of the store: counted, but not given.
+        :param copies: how often the index has each: 2 counts and gives it twice.
+        """
+        return self._store.add(
+            organization_id or self.organization_id,
+            (new_event(self._store, event) for event in events),
+            visible_after=visible_after,
+            index=index,
+            store=store,
+            copies=copies,
+        )
+
+    def events(self, organization_id: str | None = None) -> list[dict[str, Any]]:
+        """The truth: every stored event as the API would give it, with its `external_id`, by (timestamp, id)."""
+        organization = organization_id or self.organization_id
+        external_ids = self._store.external_ids(organization)
+        rows = self._store.rows(organization).values()
+        return [{**row, "external_id": external_ids.get(row["id"])} for row in rows]
+
+    def count(self, organization_id: str | None = None) -> int:
+        """How many events are stored."""
+        return self._store.count(organization_id or self.organization_id)
+
+    def seed(self, kind: str = "demo") -> None:
+        """Fill an empty server; one that has events is left as it is."""
+        if kind != "demo":
+            raise ValueError(f"no seed {kind!r}; there is 'demo'")
+
+    # What was asked
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """Every request so far, in the order of arrival."""
+        return list(self._app.requests)
+
+    def clear_requests(self) -> None:
+        self._app.requests.clear()
+
+    def requests_per_minute(self) -> float:
+        """The most requests within any 60 seconds so far."""
+        times = [record.time for record in self._app.requests]
+        most = first = 0
+        for last, moment in enumerate(times):
+            while moment - times[first] >= 60:
+                first += 1
+            most = max(most, last - first + 1)
+        return float(most)
+
+    def on_request(self, callback: Callable[[RequestRecord], None]) -> None:
+        """Call back with each request's record before it is handled, from the server's thread."""
+        self._app.callbacks.append(callback)
+
+    def clear_callbacks(self) -> None:
+        self._app.callbacks.clear()
+
+    # What goes wrong
+
+    def fail(
+        self,
+        kind: FaultKind,
+        *,
+        status: int = 503,
+        path: Endpoint = "*",
+        times: int | None = None,
+        every: int | None = None,
+        after: int = 0,
+        delay: float = 0.0,
+        retry_after: int = 60,
+        rows: int = 1,
+        when: Callable[[RequestRecord], bool] | None = None,
+    ) -> Fault:
+        """Order a fault.
+
+        :param kind: ``status`` (that status, nothing done), ``rate_limit`` (429), ``missing_scope`` (403),
+            ``reset`` (connection reset, nothing done), ``lost_answer`` (done and stored, then the connection is
+            closed without an answer), ``truncated`` (half of the body under the length of the whole, then
+            closed), ``broken`` (half of the body as if it were all), ``delay`` (`delay` seconds late),
+            ``short_page`` (the last `rows` rows of a page left out).
+        :param path: the endpoint it concerns.
+        :param after: how many matching requests pass first.
+        :param times: how often it strikes; None for ever.
+        :param every: strikes only every n-th matching request.
+        :param when: strikes only requests for which this holds.
+        """
+        return self._faults.add(Fault(kind, status, path, times, every, after, delay, retry_after, rows, when))
+
+    def clear_faults(self) -> None:
+        self._faults.clear()
+
+    # From another process
+
+    def _control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        try:
+            given = json.loads(body) if body else {}
+            match method, path:
+                case "GET", "state":
+                    return 200, {
+                        "organization_id": self.organization_id,
+                        "count": self.count(),
+                        "requests": len(self._app.requests),
+                        "requests_per_minute": self.requests_per_minute(),
+                        "faults": self._faults.describe(),
+                    }
+                case "PATCH", "settings":
+                    for name, value in given.items():
+                        if not hasattr(self.settings, name):
+                            raise ValueError(f"no setting {name!r}")
+                        setattr(self.settings, name, tuple(value) if isinstance(value, list) else value)
+                    return 200, asdict(self.settings)
+                case "GET", "truth":
+                    return 200, {"events": self.events(**given)}
+                case "POST", "events":
+                    return 200, {"ids": self.add_events(**given)}
+                case "POST", "customers":
+                    return 200, self.add_customer(**given)
+                case "POST", "organizations":
+                    return 200, {"id": self.add_organization(**given)}
+                case "POST", "tokens":
+                    self.add_token(**given)
+                    return 200, {}
+                case "POST", "meters":
+                    return 200, {"id": self.add_meter(**given)}
+                case "POST", "faults":
+                    self.fail(**given)
+                    return 200, {"faults": self._faults.describe()}
+                case "DELETE", "faults":
+                    self.clear_faults()
+                    return 200, {}
+                case "GET", "requests":
+                    return 200, {"requests": [asdict(record) for record in self.requests]}
+                case "DELETE", "requests":
+                    self.clear_requests()
+                    return 200, {}
+        except (TypeError, ValueError) as error:
+            return 400, {"detail": str(error)}
+        return 404, {"detail": f"no control {method} {path}"}
