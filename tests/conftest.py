@@ -1,1 +1,51 @@
-pytest_plugins = ["airflow_provider_polar.testing.plugin"]
+"""One Airflow home a session, made before anything imports Airflow; its database only for tests that ask for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_home = tempfile.TemporaryDirectory(prefix="airflow-polar-tests-", ignore_cleanup_errors=True)
+AIRFLOW_HOME = Path(_home.name)
+for name in [name for name in os.environ if name.startswith(("AIRFLOW_", "POLAR_LOCAL"))]:
+    del os.environ[name]
+os.environ |= {
+    "AIRFLOW_HOME": str(AIRFLOW_HOME),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__DAGS_FOLDER": str(AIRFLOW_HOME / "dags"),
+    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{AIRFLOW_HOME}/airflow.db",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "INFO",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "NO_PROXY": "*",
+}
+(AIRFLOW_HOME / "dags").mkdir()
+
+
+@pytest.fixture(scope="session")
+def airflow_home() -> Path:
+    """The session's AIRFLOW_HOME, without a database unless ``airflow_db`` is asked for too."""
+    return AIRFLOW_HOME
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_home: Path) -> Path:
+    """A migrated metadata database (SQLite)."""
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
+    return airflow_home / "airflow.db"
+
+
+@pytest.fixture
+def run_dag(airflow_db: Path) -> Iterator[Callable[..., Any]]:
+    """``run_dag(dag, logical_date=..., run_conf=...)`` runs a DAG object in this process by ``dag.test()``, through
+    Airflow's real task runner, and returns a :class:`Run`. Deferred tasks run their trigger in this process too."""
+    from tests.airflow_env import run_dag
+
+    yield run_dag

@@ -50,7 +50,8 @@ class Wire:
             )
         if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", base_url):
             raise PolarConfigurationError(
-                f"{base_url.split('@')[-1]!r} is not a base URL; it looks like {PRODUCTION}, without user, query or fragment."
+                f"{base_url.split('@')[-1]!r} is not a base URL; it looks like {PRODUCTION}, "
+                "without user, query or fragment."
             )
         if not re.fullmatch(r"[0-9A-Za-z.-]+", api_version):
             raise PolarConfigurationError(f"{api_version!r} is not an API version; it looks like 2026-04.")

@@ -1,0 +1,40 @@
+"""Every event name in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polar.api.models import EventName
+from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.exceptions import PolarFilterError
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.api.client import PolarClient
+
+KNOWN = ("organization_id", "customer_id", "external_customer_id", "source", "query", "sorting")
+
+
+def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
+    """Each name once, in the order asked for (by name where none is: an order that new events do not change).
+
+    :raises PolarFilterError: an unknown filter, which Polar would ignore.
+    """
+    if unknown := sorted(set(filters) - set(KNOWN)):
+        raise PolarFilterError(f"filter {unknown[0]}: unknown, event names have: {', '.join(KNOWN)}")
+    return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
+
+
+def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
+    seen: set[tuple[str, str | None]] = set()
+    page = 1
+    while True:
+        answer = client.list_names(page=page, limit=MAX_LIMIT, **filters)
+        for name in answer.items:
+            # The same name may exist as a system and as a user event.
+            if (name.name, name.source) not in seen:
+                seen.add((name.name, name.source))
+                yield name
+        if not answer.items or page * MAX_LIMIT >= answer.pagination.total_count:
+            return
+        page += 1

@@ -1,0 +1,47 @@
+"""What Airflow reads about this provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's metadata, in the form of Airflow's ``provider_info.schema.json``."""
+    from airflow_provider_polar.hooks.connection_form import CONN_FIELDS, HIDDEN, PLACEHOLDERS, RELABELING
+
+    return {
+        "package-name": "airflow-provider-polar",
+        "name": "Polar",
+        "description": "`Polar <https://polar.sh/>`__: ingest, wait for and export billing events.",
+        "integrations": [
+            {
+                "integration-name": "Polar",
+                "external-doc-url": "https://polar.sh/docs/features/usage-based-billing/event-ingestion",
+                "tags": ["service"],
+            }
+        ],
+        "hooks": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.hooks.polar"]}],
+        "connection-types": [
+            {
+                "connection-type": "polar",
+                "hook-class-name": "airflow_provider_polar.hooks.polar.PolarHook",
+                "hook-name": "Polar",
+                "ui-field-behaviour": {
+                    "hidden-fields": HIDDEN,
+                    "relabeling": RELABELING,
+                    "placeholders": PLACEHOLDERS,
+                },
+                "conn-fields": CONN_FIELDS,
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "Polar",
+                "python-modules": [
+                    "airflow_provider_polar.operators.ingest",
+                    "airflow_provider_polar.operators.export",
+                ],
+            }
+        ],
+        "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
+    }

@@ -1,0 +1,192 @@
+"""The hook: from an Airflow connection to Polar's Events API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseHook
+
+from airflow_provider_polar.hooks import connection_form
+from airflow_provider_polar.hooks.settings import ConnectionSettings
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Connection
+
+    from airflow_provider_polar.api.client import AsyncPolarClient, PolarClient
+    from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.api.retrying import Retries
+
+
+class PolarHook(BaseHook):
+    """Speaks with Polar's Events API through an Airflow connection of type ``polar``.
+
+    Nothing is looked up or sent before the first call.
+
+    :param polar_conn_id: the :doc:`connection </connection>`: password = organization access token; host = base
+        URL, empty for the environment's own; extra ``environment`` (``production`` or ``sandbox``),
+        ``organization_id``, ``api_version``, ``requests_per_minute``, ``timeout``.
+    :param requests_per_minute: request budget of this hook, in place of the connection's.
+    :param retries: how persistent to be; None for the client's own default.
+    """
+
+    conn_name_attr = "polar_conn_id"
+    default_conn_name = "polar_default"
+    conn_type = "polar"
+    hook_name = "Polar"
+
+    def __init__(
+        self,
+        polar_conn_id: str = default_conn_name,
+        *,
+        requests_per_minute: float | None = None,
+        retries: Retries | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.polar_conn_id = polar_conn_id
+        self.requests_per_minute = requests_per_minute
+        self.retries = retries
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The connection form's standard fields, for Airflow before 3.2."""
+        return connection_form.ui_field_behaviour()
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The connection form's own fields, for Airflow before 3.2."""
+        return connection_form.widgets()
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """The connection, read and checked (synchronously).
+
+        :raises PolarConfigurationError: the connection has no token, or a value that cannot be.
+        """
+        return self._settings(self.get_connection(self.polar_conn_id))
+
+    async def aget_settings(self) -> ConnectionSettings:
+        """The same without ever blocking the event loop."""
+        if "settings" not in self.__dict__:
+            from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+            connection = await get_async_connection(self.polar_conn_id, hook=self)
+            extra = await get_async_extra_dejson(connection)
+            self.__dict__["settings"] = self._settings(connection, extra)
+        settings: ConnectionSettings = self.__dict__["settings"]
+        return settings
+
+    def _settings(self, connection: Connection, extra: Mapping[str, Any] | None = None) -> ConnectionSettings:
+        settings = ConnectionSettings.read(connection, connection.extra_dejson if extra is None else extra)
+        return settings.with_budget(self.requests_per_minute)
+
+    @cached_property
+    def _client(self) -> PolarClient:
+        from airflow_provider_polar.api.client import PolarClient
+
+        return PolarClient(**self.settings.client_options(), retries=self.retries)
+
+    def get_conn(self) -> PolarClient:
+        """The synchronous client, made once a hook; thread-safe."""
+        return self._client
+
+    async def get_async_conn(self) -> AsyncPolarClient:
+        """A new asynchronous client for the running event loop; close it with ``aclose`` or ``async with``."""
+        from airflow_provider_polar.api.client import AsyncPolarClient
+
+        return AsyncPolarClient(**(await self.aget_settings()).client_options(), retries=self.retries)
+
+    def close(self) -> None:
+        """Closes the synchronous client's connections, if there are any."""
+        client = self.__dict__.pop("_client", None)
+        if client is not None:
+            client.close()
+
+    def filters(self, filters: EventFilters | Mapping[str, Any] | None = None) -> EventFilters:
+        """Filters, with the connection's ``organization_id`` where they name none.
+
+        :raises PolarFilterError: an unknown filter or an impossible value.
+        """
+        from airflow_provider_polar.api.filters import EventFilters
+
+        parsed = EventFilters.parse(filters)
+        if self.settings.organization_id and parsed.organization_id is None:
+            return parsed.model_copy(update={"organization_id": [self.settings.organization_id]})
+        return parsed
+
+    def list_events(
+        self,
+        filters: EventFilters | Mapping[str, Any] | None = None,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Every event with ``start <= timestamp < end``, each once, oldest first: the complete reader, not pages.
+
+        :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters`, or the same as a dict.
+        :param start: aware; default the year 1.
+        :param end: aware; default now, and then events on their way at this moment are not waited for.
+        :return: an iterator of the API's own JSON objects. Nothing is held but the page at hand.
+        :raises PolarFilterError, PolarWindowError: at once, before any request.
+        :raises PolarIncompleteError: while iterating, after the events that there are, if what the API counts and
+            what it gives differ for good.
+        """
+        from datetime import UTC
+
+        from airflow_provider_polar.events.driver import CompleteReader
+        from airflow_provider_polar.events.window import EventWindow
+
+        window = EventWindow(
+            datetime(1, 1, 2, tzinfo=UTC) if start is None else start,  # type: ignore[arg-type]
+            datetime.now(UTC) if end is None else end,  # type: ignore[arg-type]
+        )
+        reader = CompleteReader(self.get_conn(), self.filters(filters))
+        return (row.to_dict() for row in reader.iter_rows(window))
+
+    def list_event_names(self, **filters: Any) -> list[dict[str, Any]]:
+        """Every event name in use.
+
+        :param filters: ``organization_id``, ``customer_id``, ``external_customer_id``, ``source``, ``query``
+            (a substring), ``sorting`` (plus or minus ``name``, ``occurrences``, ``first_seen``, ``last_seen``).
+        :return: dicts with name, label, source, occurrences, first_seen, last_seen (UTC, milliseconds).
+        :raises PolarFilterError: an unknown filter, before any request.
+        """
+        from airflow_provider_polar.events.names import read_names
+
+        if self.settings.organization_id:
+            filters.setdefault("organization_id", self.settings.organization_id)
+        return [name.model_dump(mode="json") for name in read_names(self.get_conn(), filters)]
+
+    def get_event(self, event_id: str) -> dict[str, Any]:
+        """One event as the API's own JSON object.
+
+        :raises PolarConfigurationError: not a UUID.
+        :raises PolarNotFoundError: no such event, or not visible yet.
+        """
+        import json
+
+        from airflow_provider_polar.api.requests import get_event
+
+        event: dict[str, Any] = self.get_conn().send(get_event(event_id), json.loads)
+        return event
+
+    def ingest_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Stores events, all or none, in one request: at most 32,767 events and 10 MB.
+
+        Give every event an ``external_id``: only then is it stored once however often it is sent, and only then is
+        the request repeated after a fault. :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator`
+        does so by itself, and cuts batches.
+
+        :return: ``{"inserted": ..., "duplicates": ...}``
+        :raises PolarValidationError: Polar refused an event, and so stored none.
+        """
+        return self.get_conn().ingest(events).model_dump(include={"inserted", "duplicates"})
+
+    def test_connection(self) -> tuple[bool, str]:
+        """What the Test button shows: one small request, no side effect, never an exception, never the token."""
+        from airflow_provider_polar.hooks.check import check_connection
+
+        return check_connection(self)
