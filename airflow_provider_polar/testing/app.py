@@ -152,7 +152,7 @@ class PolarApp:
         if fault is not None and fault.kind == "status":
             return _plain(fault.status, "Internal Server Error" if fault.status >= 500 else "")
         token = _bearer(headers)
-        known = self.store.token(token) if token else None
+        known = self.store.directory.token(token) if token else None
         if fault is not None and fault.kind == "rate_limit":
             return Answer(429, headers=[("retry-after", str(fault.retry_after))])
         if self.settings.rate_limit is not None:

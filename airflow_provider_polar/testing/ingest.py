@@ -155,7 +155,9 @@ def _refuse_foreign(store: Store, organization: str, events: list[_EventCreate])
                     "input": str(event.organization_id),
                 }
             )
-        if isinstance(event, EventCreateCustomer) and not store.customer(organization, str(event.customer_id)):
+        if isinstance(event, EventCreateCustomer) and not store.directory.customer(
+            organization, str(event.customer_id)
+        ):
             problems.append(
                 {
                     "type": "customer_id",

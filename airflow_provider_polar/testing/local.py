@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from airflow_provider_polar.testing.app import PolarApp, Settings
+from airflow_provider_polar.testing.database import Database
+from airflow_provider_polar.testing.demo import CUSTOMERS, system_events, user_events
+from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
 from airflow_provider_polar.testing.serve import ServerThread
 from airflow_provider_polar.testing.store import Store, new_event
@@ -47,8 +52,10 @@ class LocalPolar:
         self.settings = Settings(environment, visibility_lag, rate_limit, bounds, collapse_duplicates)
         self._port = port
         self._faults = Faults()
-        self._store = Store(database)
-        known = self._store.token(token)
+        self._database = Database(database)
+        self._directory = Directory(self._database)
+        self._store = Store(self._database, self._directory)
+        known = self._directory.token(token)
         self.organization_id = known[0] if known else self.add_organization("Local")
         self.add_token(token)
         if seed is not None:
@@ -73,7 +80,7 @@ class LocalPolar:
     def close(self) -> None:
         """Stop serving and forget what is in memory."""
         self.stop()
-        self._store.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -99,14 +106,14 @@ class LocalPolar:
     # What Polar knows
 
     def add_organization(self, name: str = "Another") -> str:
-        return self._store.add_organization(name)
+        return self._directory.add_organization(name)
 
     def add_token(self, token: str, scopes: Sequence[str] = SCOPES, organization_id: str | None = None) -> None:
-        self._store.add_token(token, organization_id or self.organization_id, scopes)
+        self._directory.add_token(token, organization_id or self.organization_id, scopes)
 
     def remove_token(self, token: str) -> None:
         """Revoke a token."""
-        self._store.remove_token(token)
+        self._directory.remove_token(token)
 
     def add_customer(
         self,
@@ -117,11 +124,11 @@ class LocalPolar:
         organization_id: str | None = None,
     ) -> dict[str, Any]:
         """A customer as the API gives it."""
-        return self._store.add_customer(organization_id or self.organization_id, external_id, email, name, metadata)
+        return self._directory.add_customer(organization_id or self.organization_id, external_id, email, name, metadata)
 
     def add_meter(self, meter_filter: Mapping[str, Any], organization_id: str | None = None) -> str:
         """The id of a meter over the events that a filter (conjunction, clauses) selects."""
-        return self._store.add_meter(organization_id or self.organization_id, meter_filter)
+        return self._directory.add_meter(organization_id or self.organization_id, meter_filter)
 
     def add_events(
         self,
@@ -166,6 +173,12 @@ class LocalPolar:
         """Fill an empty server; one that has events is left as it is."""
         if kind != "demo":
             raise ValueError(f"no seed {kind!r}; there is 'demo'")
+        if self.count():
+            return
+        now, chance = datetime.now(UTC), random.Random(20_260_901)
+        customers = [self.add_customer(*customer) for customer in CUSTOMERS]
+        self.add_events(user_events(now, chance))
+        self.add_events(system_events(now, customers, chance))
 
     # What was asked
 

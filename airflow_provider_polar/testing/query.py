@@ -131,7 +131,7 @@ def select_events(store: Store, organization: str, query: ListQuery, parameters:
     if query.query is not None:
         _apply_query(store, organization, where, query.query, query.organization_id is not None)
     if query.meter_id is not None:
-        meter = store.meter(organization, str(query.meter_id))
+        meter = store.directory.meter(organization, str(query.meter_id))
         if meter is None:
             error = {"type": "meter_id", "loc": ["query", "meter_id"], "msg": "Meter not found."}
             raise Invalid([{**error, "input": str(query.meter_id)}], "PolarRequestValidationError")
@@ -252,7 +252,7 @@ def _apply_query(store: Store, organization: str, where: _Where, text: str, with
         raise Invalid([{**error, "msg": "Query is only supported when organization_id is provided."}])
     if len(text) < 3:
         raise Invalid([{**error, "msg": "Query must be at least 3 characters long."}])
-    customers = store.customers_like(organization, text)
+    customers = store.directory.customers_like(organization, text)
     ids = [customer["id"] for customer in customers]
     external = [customer["external_id"] for customer in customers if customer["external_id"]]
     contains = "LIKE '%' || ? || '%' ESCAPE '\\'"

@@ -1,4 +1,4 @@
-"""What the local Polar remembers: the store of events, the analytics index, customers, tokens, meters.
+"""The events of a local Polar.
 
 As on Polar's server there are two places for an event. `events` holds the rows; `analytics` holds what lists
 take ids, order and count from. They can disagree, and a test can make them disagree.
@@ -6,48 +6,19 @@ take ids, order and count from. They can disagree, and a test can make them disa
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-import sqlite3
-import threading
 import time
-import uuid
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_polar.testing.database import Database
+from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.times import to_microseconds, to_text
 
 TIE_ORDERS = 4
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS organizations (id TEXT PRIMARY KEY, name TEXT);
-CREATE TABLE IF NOT EXISTS tokens (digest TEXT PRIMARY KEY, organization TEXT, scopes TEXT);
-CREATE TABLE IF NOT EXISTS customers (id TEXT PRIMARY KEY, organization TEXT, external_id TEXT, body TEXT);
-CREATE TABLE IF NOT EXISTS meters (id TEXT PRIMARY KEY, organization TEXT, filter TEXT);
-CREATE TABLE IF NOT EXISTS events (
-    id TEXT PRIMARY KEY, organization TEXT, microseconds INTEGER, name TEXT, source TEXT,
-    customer_id TEXT, external_customer_id TEXT, member_id TEXT, external_member_id TEXT,
-    external_id TEXT, parent TEXT, parent_id TEXT, metadata TEXT
-) WITHOUT ROWID;
-CREATE UNIQUE INDEX IF NOT EXISTS events_external ON events (organization, external_id)
-    WHERE external_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS events_children ON events (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS events_orphans ON events (organization, parent)
-    WHERE parent IS NOT NULL AND parent_id IS NULL;
-CREATE TABLE IF NOT EXISTS analytics (
-    id TEXT, organization TEXT, milliseconds INTEGER, tie0 INTEGER, tie1 INTEGER, tie2 INTEGER, tie3 INTEGER,
-    visible INTEGER, visible_at REAL, name TEXT, source TEXT, customer_id TEXT, external_customer_id TEXT,
-    parent_id TEXT, metadata TEXT
-);
-CREATE INDEX IF NOT EXISTS analytics_page
-    ON analytics (organization, milliseconds, tie0, tie1, tie2, tie3) WHERE visible = 1;
-CREATE INDEX IF NOT EXISTS analytics_due ON analytics (visible_at) WHERE visible = 0;
-CREATE INDEX IF NOT EXISTS analytics_id ON analytics (id);
-"""
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_ANALYTICS = (
@@ -82,129 +53,15 @@ class Selection:
 
 
 class Store:
-    """SQLite behind one lock; safe to use from the server's thread and from the test's."""
+    """Safe to use from the server's thread and from the test's."""
 
-    def __init__(self, database: str | None = None) -> None:
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(database or ":memory:", check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = MEMORY")
-        self._db.execute("PRAGMA synchronous = OFF")
-        self._db.executescript(_SCHEMA)
-        self._random = random.Random()
+    def __init__(self, database: Database, directory: Directory) -> None:
+        self.directory = directory
+        self.new_id = database.new_id
+        self._lock = database.lock
+        self._db = database.connection
         self._asked: dict[Selection, int] = {}
         self._moments: dict[Selection, array[int]] = {}
-        self._customers: dict[str, dict[str, Any]] = {}
-        self._customers_by_external: dict[tuple[str, str], dict[str, Any]] = {}
-        for (body,) in self._db.execute("SELECT body FROM customers"):
-            self._remember_customer(json.loads(body))
-
-    def close(self) -> None:
-        with self._lock:
-            self._db.close()
-
-    def new_id(self) -> str:
-        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
-
-    # Organizations, tokens, customers, meters
-
-    def add_organization(self, name: str) -> str:
-        with self._lock:
-            organization = self.new_id()
-            self._db.execute("INSERT INTO organizations VALUES (?, ?)", (organization, name))
-            return organization
-
-    def add_token(self, token: str, organization: str, scopes: Sequence[str]) -> None:
-        with self._lock:
-            self._db.execute(
-                "INSERT OR REPLACE INTO tokens VALUES (?,?,?)", (_digest(token), organization, " ".join(scopes))
-            )
-
-    def remove_token(self, token: str) -> None:
-        with self._lock:
-            self._db.execute("DELETE FROM tokens WHERE digest = ?", (_digest(token),))
-
-    def token(self, token: str) -> tuple[str, frozenset[str]] | None:
-        """The organization and the scopes of a token, None for a token that is not known."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT organization, scopes FROM tokens WHERE digest = ?", (_digest(token),)
-            ).fetchone()
-            return (row[0], frozenset(row[1].split())) if row else None
-
-    def add_customer(
-        self,
-        organization: str,
-        external_id: str | None,
-        email: str | None,
-        name: str | None,
-        metadata: Mapping[str, Any] | None,
-    ) -> dict[str, Any]:
-        with self._lock:
-            number = len(self._customers) + 1
-            email = email or f"customer{number}@example.com"
-            gravatar = hashlib.sha256(email.encode()).hexdigest()
-            customer: dict[str, Any] = {
-                "id": self.new_id(),
-                "created_at": to_text(time.time_ns() // 1000),
-                "modified_at": None,
-                "metadata": dict(metadata or {}),
-                "external_id": external_id,
-                "email": email,
-                "email_verified": False,
-                "type": "individual",
-                "name": name or f"Customer {number}",
-                "billing_name": name or f"Customer {number}",
-                "billing_address": None,
-                "tax_id": None,
-                "locale": None,
-                "organization_id": organization,
-                "default_payment_method_id": None,
-                "deleted_at": None,
-                "first_user_event_at": None,
-                "avatar_url": f"https://www.gravatar.com/avatar/{gravatar}?d=404",
-            }
-            self._db.execute(
-                "INSERT INTO customers VALUES (?,?,?,?)",
-                (customer["id"], organization, external_id, json.dumps(customer)),
-            )
-            self._remember_customer(customer)
-            return dict(customer)
-
-    def _remember_customer(self, customer: dict[str, Any]) -> None:
-        self._customers[customer["id"]] = customer
-        if customer["external_id"] is not None:
-            self._customers_by_external[customer["organization_id"], customer["external_id"]] = customer
-
-    def customer(self, organization: str, customer_id: str) -> dict[str, Any] | None:
-        customer = self._customers.get(customer_id)
-        return customer if customer and customer["organization_id"] == organization else None
-
-    def customer_by_external_id(self, organization: str, external_id: str) -> dict[str, Any] | None:
-        return self._customers_by_external.get((organization, external_id))
-
-    def customers_like(self, organization: str, text: str) -> list[dict[str, Any]]:
-        text = text.casefold()
-        fields = ("id", "external_id", "name", "email")
-        return [
-            customer
-            for customer in self._customers.values()
-            if customer["organization_id"] == organization
-            and any(text in (customer[name] or "").casefold() for name in fields)
-        ]
-
-    def add_meter(self, organization: str, meter_filter: Mapping[str, Any]) -> str:
-        with self._lock:
-            meter = self.new_id()
-            self._db.execute("INSERT INTO meters VALUES (?,?,?)", (meter, organization, json.dumps(meter_filter)))
-            return meter
-
-    def meter(self, organization: str, meter_id: str) -> str | None:
-        """The filter of a meter as JSON text."""
-        with self._lock:
-            row = self._db.execute(
-                "SELECT filter FROM meters WHERE id = ? AND organization = ?", (meter_id, organization)
-            ).fetchone()
-            return row[0] if row else None
 
     # Writing
 
@@ -463,15 +320,12 @@ class Store:
     def _render(self, row: tuple[Any, ...]) -> dict[str, Any]:
         (event_id, microseconds, organization, customer_id, external, member, external_member, parent) = row[:8]
         name, source, metadata = row[8:]
-        customer = self._customers.get(customer_id) if customer_id else None
-        if customer is None and external is not None:
-            customer = self.customer_by_external_id(organization, external)
         event: dict[str, Any] = {
             "id": event_id,
             "timestamp": to_text(microseconds),
             "organization_id": organization,
             "customer_id": customer_id,
-            "customer": customer,
+            "customer": self.directory.customer_of(organization, customer_id, external),
             "external_customer_id": external,
             "member_id": member,
             "external_member_id": external_member,
@@ -501,10 +355,6 @@ def new_event(store: Store, fields: Mapping[str, Any]) -> NewEvent:
         metadata=dict(fields.pop("metadata", None) or {}),
         **fields,
     )
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _bounded(selection: Selection, after: int | None, before: int | None) -> tuple[str, tuple[Any, ...]]:
