@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,9 @@ def airflow_db(airflow_home: Path) -> Path:
 
 
 @pytest.fixture
-def run_dag(airflow_db: Path) -> Iterator[Callable[..., Any]]:
+def run_dag(airflow_db: Path) -> Callable[..., Any]:
     """``run_dag(dag, logical_date=..., run_conf=...)`` runs a DAG object in this process by ``dag.test()``, through
     Airflow's real task runner, and returns a :class:`Run`. Deferred tasks run their trigger in this process too."""
     from tests.airflow_env import run_dag
 
-    yield run_dag
+    return run_dag

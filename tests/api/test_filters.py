@@ -1,0 +1,83 @@
+"""Filters that Polar would ignore are refused; the others arrive as Polar takes them."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from airflow_provider_polar.api.filters import EventFilters, FilterClause
+from airflow_provider_polar.exceptions import PolarFilterError
+
+UUID = "1dcbb152-fc83-4415-9bb7-be2956dd0a9d"
+
+
+def test_an_unknown_filter_is_refused_with_the_known_ones():
+    with pytest.raises(PolarFilterError, match=r"filter nmae: unknown, Polar has: name, source"):
+        EventFilters.parse({"nmae": "order.paid"})
+    with pytest.raises(ValidationError):
+        EventFilters(nmae="order.paid")
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"name": []},
+        {"name": ""},
+        {"name": [1]},
+        {"source": "robot"},
+        {"customer_id": "not-a-uuid"},
+        {"meter_id": "not-a-uuid"},
+        {"metadata": {}},
+        {"metadata": {"a": []}},
+        {"metadata": {"a": {"b": 1}}},
+        {"query": "order"},
+        {"query": "or", "organization_id": UUID},
+        {"depth": 6},
+        {"filter": "{"},
+        {"filter": {"conjunction": "nor", "clauses": []}},
+        {"filter": {"clauses": [{"property": "n", "operator": "eq", "value": 2**31}]}},
+        {"filter": {"clauses": [{"property": "n", "operator": "eq", "value": 1.5}]}},
+        {"filter": {"clauses": [{"property": "n", "operator": "is", "value": 1}]}},
+        "name=order.paid",
+        7,
+    ],
+)
+def test_what_polar_would_answer_with_everything_or_an_error_is_refused(filters):
+    with pytest.raises(PolarFilterError):
+        EventFilters.parse(filters)
+
+
+def test_parameters_repeat_for_or():
+    filters = EventFilters(
+        name=["a", "b"], source="user", metadata={"plan": ["pro", "team"], "seats": 3, "trial": True}, depth=0
+    )
+    assert filters.to_params() == [
+        ("name", "a"),
+        ("name", "b"),
+        ("source", "user"),
+        ("metadata[plan]", "pro"),
+        ("metadata[plan]", "team"),
+        ("metadata[seats]", "3"),
+        ("metadata[trial]", "true"),
+        ("depth", "0"),
+    ]
+
+
+def test_further_clauses_narrow_what_the_user_asked_for():
+    asked = EventFilters.parse(
+        {"filter": '{"conjunction":"or","clauses":[{"property":"a","operator":"eq","value":1}]}'}
+    )
+    narrowed = asked.also(FilterClause(property="name", operator="ne", value="x"))
+    [(_, text)] = narrowed.to_params()
+    assert json.loads(text) == {
+        "conjunction": "and",
+        "clauses": [
+            {"conjunction": "or", "clauses": [{"property": "a", "operator": "eq", "value": 1}]},
+            {"property": "name", "operator": "ne", "value": "x"},
+        ],
+    }
+
+
+def test_filters_survive_their_plain_form():
+    filters = EventFilters.parse({"name": "a", "metadata": {"k": 1}, "filter": {"clauses": []}, "query": None})
+    assert EventFilters.parse(json.loads(json.dumps(filters.to_dict()))) == filters
