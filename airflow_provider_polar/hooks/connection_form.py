@@ -39,7 +39,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "timeout": {
         "label": "Timeout (seconds)",
         "description": "How long to wait for a connection, and for each part of an answer; 30 unless given.",
-        "schema": {"type": ["number", "null"], "minimum": 1},
+        "schema": {"type": ["integer", "null"], "minimum": 1},
     },
 }
 
@@ -51,20 +51,21 @@ def ui_field_behaviour() -> dict[str, Any]:
 
 
 def widgets() -> dict[str, Any]:
-    """The provider's own fields as wtforms fields."""
-    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget, Select2Widget
-    from wtforms import DecimalField, IntegerField, SelectField, StringField
-    from wtforms.validators import NumberRange, Optional
+    """The provider's own fields as wtforms fields. Only names that Airflow's API server stands in for where Flask
+    AppBuilder is not installed."""
+    from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+    from wtforms import IntegerField, StringField
+    from wtforms.validators import Optional, any_of
 
     fields: dict[str, Any] = {}
     for name, described in CONN_FIELDS.items():
         schema = described["schema"]
-        common = {"label": described["label"], "description": described["description"]}
-        if "enum" in schema:
-            choices = [(choice, choice) for choice in schema["enum"]]
-            fields[name] = SelectField(**common, choices=choices, default=schema["default"], widget=Select2Widget())
-            continue
-        kind = {"integer": IntegerField, "number": DecimalField}.get(schema["type"][0], StringField)
-        checks = [Optional()] + ([NumberRange(min=schema["minimum"])] if "minimum" in schema else [])
-        fields[name] = kind(**common, validators=checks, default=schema.get("default"), widget=BS3TextFieldWidget())
+        field = IntegerField if "integer" in schema["type"] else StringField
+        fields[name] = field(
+            described["label"],
+            validators=[Optional()] + ([any_of(schema["enum"])] if "enum" in schema else []),
+            description=described["description"],
+            default=schema.get("default"),
+            widget=BS3TextFieldWidget(),
+        )
     return fields

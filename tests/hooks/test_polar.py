@@ -1,0 +1,266 @@
+"""PolarHook: every way to write the connection, the Test button, and the calls themselves."""
+
+import asyncio
+import json
+import socket
+
+import pytest
+from polar.v2026_04 import Polar
+
+from airflow_provider_polar import exceptions
+from airflow_provider_polar.hooks.polar import PolarHook
+
+ORGANIZATION = "1dcbb152-fc83-4415-9bb7-be2956dd0a9d"
+TOKEN = "polar_oat_secret_of_the_test"
+
+
+def connection(monkeypatch, **fields):
+    fields = {"conn_type": "polar", "password": TOKEN, **fields}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(fields))
+    return PolarHook()
+
+
+def test_environments_decide_url_and_budget(monkeypatch):
+    hook = connection(monkeypatch)
+    assert hook.settings.base_url == "https://api.polar.sh"
+    assert (hook.settings.requests_per_minute, hook.settings.timeout, hook.settings.api_version) == (300, 30, "2026-04")
+    hook = connection(monkeypatch, extra={"environment": "sandbox"})
+    assert hook.settings.base_url == "https://sandbox-api.polar.sh"
+    assert hook.settings.requests_per_minute == 60
+
+
+def test_empty_form_fields_mean_the_default(monkeypatch):
+    empty = {"environment": "", "api_version": None, "timeout": "", "organization_id": "", "requests_per_minute": None}
+    assert connection(monkeypatch, extra=empty, host="").settings == connection(monkeypatch).settings
+
+
+def test_everything_said_in_a_json_connection(monkeypatch):
+    settings = connection(
+        monkeypatch,
+        host="https://polar.example/base/",
+        extra={
+            "environment": "sandbox",
+            "organization_id": ORGANIZATION.upper(),
+            "api_version": "2026-10",
+            "requests_per_minute": "90",
+            "timeout": 5,
+        },
+    ).settings
+    assert settings.base_url == "https://polar.example/base"
+    assert (settings.organization_id, settings.api_version) == (ORGANIZATION, "2026-10")
+    assert (settings.requests_per_minute, settings.timeout) == (90, 5)
+    assert PolarHook(requests_per_minute=7).settings.requests_per_minute == 7
+
+
+@pytest.mark.parametrize(
+    ("uri", "base_url"),
+    [
+        (f"polar://:{TOKEN}@", "https://api.polar.sh"),
+        (f"polar://:{TOKEN}@/?environment=sandbox", "https://sandbox-api.polar.sh"),
+        (f"polar://:{TOKEN}@polar.example", "https://polar.example"),
+        (f"polar://:{TOKEN}@localhost:8765", "http://localhost:8765"),
+        (f"polar://:{TOKEN}@127.0.0.1:8765", "http://127.0.0.1:8765"),
+        (f"polar://:{TOKEN}@polar.example:8443/http", "http://polar.example:8443"),
+        (f"polar://:{TOKEN}@http%3A%2F%2F127.0.0.1%3A8765", "http://127.0.0.1:8765"),
+        (f"polar://:{TOKEN}@https%3A%2F%2Fpolar.example%2Fbase", "https://polar.example/base"),
+    ],
+)
+def test_a_uri_connection(monkeypatch, uri, base_url):
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", uri)
+    settings = PolarHook().settings
+    assert (settings.base_url, settings.token) == (base_url, TOKEN)
+
+
+def test_a_uri_round_trip_keeps_everything(monkeypatch, polar_server):
+    """The Test button sends the connection through its URI."""
+    from airflow.models import Connection
+
+    made = Connection(
+        conn_id="x",
+        conn_type="polar",
+        password=polar_server.token,
+        host=polar_server.base_url,
+        extra=json.dumps({"environment": "sandbox", "requests_per_minute": 50, "timeout": 5, "organization_id": None}),
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", made.get_uri())
+    hook = PolarHook()
+    assert hook.settings.base_url == polar_server.base_url
+    assert hook.settings.requests_per_minute == 50
+    assert hook.test_connection()[0]
+
+
+def test_a_secrets_backend(monkeypatch, tmp_path, polar_server):
+    from airflow.secrets.local_filesystem import LocalFilesystemBackend
+
+    kept = tmp_path / "connections.json"
+    kept.write_text(json.dumps({"kept": json.loads(polar_server.connection_uri())}))
+    found = LocalFilesystemBackend(connections_file_path=str(kept)).get_connection("kept")
+    monkeypatch.setattr(PolarHook, "get_connection", classmethod(lambda cls, conn_id: found))
+    assert PolarHook("kept").get_conn().list().items == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"password": ""}, "has no password"),
+        ({"password": "two words"}, "no token has"),
+        ({"extra": {"environment": "staging"}}, "environment is 'staging'"),
+        ({"extra": {"organization_id": "acme"}}, "organization_id is 'acme', not a UUID"),
+        ({"extra": {"requests_per_minute": 0}}, "requests_per_minute is 0"),
+        ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
+        ({"host": "https://x.example?y"}, "is not a base URL"),
+    ],
+)
+def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, says):
+    hook = connection(monkeypatch, **fields)
+    with pytest.raises(exceptions.PolarConfigurationError, match=says) as refused:
+        hook.get_conn()
+    ok, shown = hook.test_connection()
+    assert not ok
+    assert says in shown
+    assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
+
+
+class TestButton:
+    def hook(self, monkeypatch, server, token=None, **extra):
+        fields = {"conn_type": "polar", "password": token or server.token, "host": server.base_url, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(fields))
+        return PolarHook()
+
+    def test_reading_and_ingesting(self, monkeypatch, polar_server):
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert ok
+        assert "reading and ingesting work" in shown
+        assert polar_server.count() == 0
+
+    def test_read_only_is_fine_and_is_said(self, monkeypatch, polar_server):
+        polar_server.add_token("polar_oat_reader", scopes=("events:read",))
+        ok, shown = self.hook(monkeypatch, polar_server, "polar_oat_reader").test_connection()
+        assert ok
+        assert "ingesting needs the scope events:write" in shown
+
+    def test_wrong_token(self, monkeypatch, polar_server):
+        ok, shown = self.hook(monkeypatch, polar_server, "polar_oat_wrong").test_connection()
+        assert not ok
+        assert "refused the access token" in shown
+        assert "polar_oat_wrong" not in shown
+
+    def test_no_scope(self, monkeypatch, polar_server):
+        polar_server.add_token("polar_oat_other", scopes=("products:read",))
+        ok, shown = self.hook(monkeypatch, polar_server, "polar_oat_other").test_connection()
+        assert not ok
+        assert "lacks a scope: reading needs events:read or events:write" in shown
+
+    def test_unknown_version(self, monkeypatch, polar_server):
+        ok, shown = self.hook(monkeypatch, polar_server, api_version="2020-01").test_connection()
+        assert not ok
+        assert "version '2020-01'" in shown
+
+    def test_unreachable(self, monkeypatch):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            host = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLAR_DEFAULT", json.dumps({"conn_type": "polar", "password": TOKEN, "host": host})
+        )
+        ok, shown = PolarHook().test_connection()
+        assert not ok
+        assert "cannot be reached" in shown
+        assert TOKEN not in shown
+
+    def test_server_error(self, monkeypatch, polar_server):
+        polar_server.fail("status")
+        assert self.hook(monkeypatch, polar_server).test_connection() == (
+            False,
+            "Polar failed to answer GET /v1/events/ (HTTP 503).",
+        )
+
+    def test_no_connection_at_all(self, monkeypatch):
+        monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT", raising=False)
+        monkeypatch.setattr(PolarHook, "get_connection", classmethod(lambda cls, conn_id: 1 / 0))
+        assert PolarHook().test_connection() == (False, "The connection could not be tested: ZeroDivisionError")
+
+
+def test_the_hook_and_polar_sdk_return_the_same_events(polar_server, polar_connection):
+    events = [
+        {"name": "sample.used", "external_customer_id": f"c{n}", "timestamp": f"2026-10-01T00:00:{n:02}Z"}
+        for n in range(30)
+    ]
+    hook = PolarHook()
+    assert hook.ingest_events([{**e, "external_id": e["timestamp"]} for e in events]) == {
+        "inserted": 30,
+        "duplicates": 0,
+    }
+    asked = {"start": "2026-10-01T00:00:05Z", "end": "2026-10-01T00:00:25Z"}
+    ours = list(hook.list_events({"name": "sample.used"}, **asked))
+    with Polar(polar_server.token, base_url=polar_server.base_url) as sdk:
+        theirs = sdk.events.list(
+            name="sample.used",
+            start_timestamp="2026-10-01T00:00:04.999Z",
+            end_timestamp=asked["end"],
+            limit=100,
+            sorting=["timestamp"],
+        ).items
+        assert [e["id"] for e in ours] == [e.id for e in theirs]
+        assert len(ours) == 20
+        names = sdk.events.list_names().items
+    assert [n["name"] for n in hook.list_event_names()] == [n.name for n in names]
+    assert hook.get_event(ours[0]["id"]) == ours[0]
+
+
+def test_list_events_from_the_first_year_to_now(polar_server, polar_connection):
+    polar_server.add_events(
+        [
+            {"name": "a", "timestamp": t}
+            for t in ("0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026-10-01T00:00:00Z")
+        ]
+    )
+    assert [e["timestamp"] for e in PolarHook().list_events()] == [
+        "0001-01-01T00:00:00",
+        "1969-12-31T23:59:59Z",
+        "2026-10-01T00:00:00Z",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("filters", "window", "error"),
+    [
+        ({"nmae": "a"}, {}, exceptions.PolarFilterError),
+        ({}, {"start": "2026-10-01T00:00:00"}, exceptions.PolarWindowError),
+        ({}, {"start": "2026-10-01T00:00:00Z", "end": "2026-09-01T00:00:00Z"}, exceptions.PolarWindowError),
+        ({}, {"start": "2026-10-01T00:00:00Z", "end": "2026-10-01T00:00:00Z"}, exceptions.PolarWindowError),
+        ({}, {"start": "yesterday"}, exceptions.PolarWindowError),
+    ],
+)
+def test_list_events_refuses_before_any_request(polar_server, polar_connection, filters, window, error):
+    with pytest.raises(error):
+        PolarHook().list_events(filters, **window)
+    assert polar_server.requests == []
+
+
+def test_event_names_refuse_an_unknown_filter(polar_server, polar_connection):
+    with pytest.raises(exceptions.PolarFilterError, match="unknown, event names have"):
+        PolarHook().list_event_names(nmae="a")
+
+
+def test_more_names_than_a_page(polar_server, polar_connection):
+    polar_server.add_events([{"name": f"n{i:03}", "timestamp": "2026-10-01T00:00:00Z"} for i in range(250)])
+    assert [n["name"] for n in PolarHook().list_event_names()] == [f"n{i:03}" for i in range(250)]
+
+
+def test_the_connection_s_organization_is_asked_for(monkeypatch, polar_server):
+    other = polar_server.add_organization("Other")
+    fields = json.loads(polar_server.connection_uri())
+    fields["extra"] = {"organization_id": other}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(fields))
+    polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
+    assert list(PolarHook().list_events(start="2026-01-01T00:00:00Z")) == []
+    assert ("organization_id", other) in [tuple(p) for p in polar_server.requests[-1].params]
+
+
+def test_the_asynchronous_client(polar_server, polar_connection):
+    async def call():
+        async with await PolarHook().get_async_conn() as client:
+            return await client.list()
+
+    assert asyncio.run(call()).items == []
