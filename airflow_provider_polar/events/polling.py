@@ -1,0 +1,50 @@
+"""When to look again: jitter, a growing interval, and backing off after faults. Plain decisions without I/O."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from airflow_provider_polar.exceptions import PolarRateLimitError
+
+_FIRST, _LONGEST = 5.0, 600.0
+
+
+@dataclass(slots=True)
+class Cadence:
+    """The pauses of one loop of polls.
+
+    :param interval: seconds between two polls.
+    :param growing: double the interval after each poll that found nothing.
+    :param longest: seconds that a growing interval may reach; None for no limit.
+    """
+
+    interval: float
+    growing: bool = False
+    longest: float | None = None
+    polls: int = 0
+    faults: int = 0
+
+    def first(self) -> float:
+        """Seconds before the first poll: anywhere in an interval, so that loops that start together spread out."""
+        return random.uniform(0, self.interval)  # noqa: S311
+
+    def after_poll(self) -> float:
+        """Seconds to wait after an answer."""
+        self.faults = 0
+        pause = self.interval * 2.0 ** min(self.polls, 30) if self.growing else self.interval
+        self.polls += 1
+        return _jittered(pause if self.longest is None else min(pause, self.longest))
+
+    def after_fault(self, error: Exception) -> float:
+        """Seconds to wait after a fault: never less than the interval, longer with each further one, and as long as
+        a 429 asks for."""
+        self.faults += 1
+        pause = max(self.interval, min(_FIRST * 2.0 ** min(self.faults - 1, 30), max(_LONGEST, self.interval)))
+        if isinstance(error, PolarRateLimitError):
+            pause = max(pause, error.retry_after)
+        return _jittered(pause)
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.95, 1.05)  # noqa: S311

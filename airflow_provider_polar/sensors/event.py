@@ -1,0 +1,249 @@
+"""Waiting for named events of Polar in a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
+from airflow_provider_polar.hooks.polar import PolarHook
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.events.wait import EventWait, PollResult
+
+BACKSTOP = 120.0
+"""Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+
+
+class PolarEventSensor(BaseSensorOperator):
+    """Waits until named events have happened, and returns them.
+
+    What counts is the event's own timestamp, in ``[start, end)``. Every look asks Polar over the whole window, so an
+    event from before the task started, from between two looks, or one that became visible only minutes later, is
+    found: in ``poke`` and ``reschedule`` mode and deferred alike, by the same code.
+
+    A transient fault (no answer, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
+    token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
+    named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
+    included.
+
+    A name that no event has ever had is said once in the log as a warning, with the nearest names there are.
+
+    :param event_name: one event name or several, for example ``order.paid``. (templated)
+    :param match: ``any``: events of any of the names count together; ``all``: every name needs its own. (templated)
+    :param min_count: how many events are enough; with ``match="all"``, of every name. Up to a page of 100 they are
+        told apart one by one; beyond, Polar's own count is believed. (templated)
+    :param start: the window's start, inclusive: an aware datetime or ISO 8601 text with a zone. Default: the start of
+        the run's data interval, else its logical date, else the moment from which the run could start. It never
+        depends on when the task starts. (templated)
+    :param end: the window's end, exclusive; None for open. It does not end the wait, for an event of the window may
+        still become visible after it. (templated)
+    :param filters: further :class:`~airflow_provider_polar.api.filters.EventFilters`, or the same as a dict; names
+        only in ``event_name``. (templated)
+    :param fail_on: one event name or several that end the wait with a failure wherever in the window they lie, for
+        example ``order.refunded`` while waiting for ``order.paid``. Where both are there, the wait fails. (templated)
+    :param polar_conn_id: the connection. (templated)
+    :param deferrable: wait in the triggerer, without a worker slot: one look on the worker, then deferred. ``timeout``
+        runs on from there; ``poke_interval`` is then at least 5 seconds.
+    :return: ``{"count", "events", "start", "end"}``: how many events matched; the first of them, at most 10, oldest
+        first, as the API's JSON objects without the embedded customer (personal data); the window as ISO 8601 text.
+    """
+
+    template_fields: Sequence[str] = (
+        "event_name",
+        "match",
+        "min_count",
+        "start",
+        "end",
+        "filters",
+        "fail_on",
+        "polar_conn_id",
+    )
+    template_fields_renderers = {"filters": "json"}
+    ui_color = "#d6e4ff"
+
+    def __init__(
+        self,
+        *,
+        event_name: str | Sequence[str],
+        match: str = "any",
+        min_count: int | str = 1,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        filters: EventFilters | Mapping[str, Any] | None = None,
+        fail_on: str | Sequence[str] | None = None,
+        polar_conn_id: str = PolarHook.default_conn_name,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.event_name = event_name
+        self.match = match
+        self.min_count = min_count
+        self.start = start
+        self.end = end
+        self.filters = filters
+        self.fail_on = fail_on
+        self.polar_conn_id = polar_conn_id
+        self.deferrable = deferrable
+
+    @cached_property
+    def hook(self) -> PolarHook:
+        """The hook for :attr:`polar_conn_id`."""
+        return PolarHook(self.polar_conn_id)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """One look. A transient fault counts as not yet.
+
+        :raises AirflowFailException: a mistake that no further look can mend, or an event named in ``fail_on``.
+        """
+        from airflow_provider_polar.api.retrying import NO_RETRIES
+        from airflow_provider_polar.events.wait import run
+
+        try:
+            wait = self.wait(context)
+            client = self.hook.get_conn()
+            result = run(wait.poll(), lambda request: client.list_rows(request, retries=NO_RETRIES))
+            if result.state == "failed":
+                raise PolarWaitError(wait.failure(result))
+        except PolarError as error:
+            if not error.retryable:
+                raise AirflowFailException(str(error)) from error
+            self.log.warning("%s The wait goes on.", error)
+            return PokeReturnValue(False)
+        if result.state == "found":
+            self.log.info("Found %d events: %s.", result.count, wait)
+            return PokeReturnValue(True, wait.found(result))
+        self._say_what_is_missing(wait, result, context)
+        return PokeReturnValue(False)
+
+    def execute(self, context: Context) -> Any:
+        """Looks until the wait has ended, or looks once and defers."""
+        if not self.deferrable:
+            return super().execute(context)
+        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+        with self._softly():
+            look = self.poke(context)
+        if look:
+            return look.xcom_value
+        return self._defer(context, deadline)
+
+    def _defer(self, context: Context, deadline: datetime) -> None:
+        from airflow_provider_polar.events.window import moment_text
+        from airflow_provider_polar.triggers.event import PolarEventTrigger
+
+        wait = self.wait(context)
+        remaining = max(0.0, (deadline - datetime.now(UTC)).total_seconds())
+        self.defer(
+            trigger=PolarEventTrigger(
+                event_name=list(wait.names),
+                start=moment_text(wait.start),
+                end=None if wait.end is None else moment_text(wait.end),
+                match=wait.match,
+                min_count=wait.min_count,
+                filters=wait.filters.to_dict(),
+                fail_on=list(wait.fail_on),
+                polar_conn_id=self.polar_conn_id,
+                poll_interval=self.poke_interval,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
+                deadline=moment_text(deadline),
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=remaining + BACKSTOP),
+        )
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Ends the task as the trigger saw the wait end."""
+        status = event.get("status") if isinstance(event, Mapping) else None
+        message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
+        if status == "found" and isinstance(event, Mapping):
+            result = event.get("result")
+            if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
+                self.log.info("Found %s events.", result["count"])
+                return result
+        if status == "timeout":
+            raise AirflowSensorTimeout(message)
+        if status in ("failed", "error"):
+            raise AirflowFailException(message)
+        raise AirflowException(f"The trigger of the wait ended in a way that is not known here: {event!r}.")
+
+    def wait(self, context: Context) -> EventWait:
+        """What is waited for, from the rendered parameters and the run.
+
+        :raises PolarConfigurationError: an impossible parameter.
+        """
+        from airflow_provider_polar.events.wait import EventWait
+
+        return EventWait.of(
+            self.event_name,
+            start=anchor(context) if self.start is None else self.start,
+            end=self.end,
+            match=self.match,
+            min_count=self.min_count,
+            filters=self.hook.filters(self.filters),
+            fail_on=self.fail_on,
+        )
+
+    def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
+        self.log.info("Not yet: %s (%d so far).", wait, result.count)
+        if result.unlisted:
+            self.log.info("Polar counts %d events that it does not give yet.", result.unlisted)
+        rescheduled = context.get("task_reschedule_count") or 0
+        if rescheduled or "_names_checked" in self.__dict__ or not (result.unseen or wait.fail_on):
+            return
+        self.__dict__["_names_checked"] = True
+        from airflow_provider_polar.events.wait import unknown_names
+
+        try:
+            known = [name["name"] for name in self.hook.list_event_names()]
+        except PolarError as error:
+            self.log.info("The event names in use could not be looked up: %s", error)
+            return
+        for sentence in unknown_names((*result.unseen, *wait.fail_on), known):
+            self.log.warning("%s", sentence)
+
+    @contextmanager
+    def _softly(self) -> Iterator[None]:
+        """What Airflow's own loop makes of a failure with ``soft_fail`` and ``never_fail``."""
+        try:
+            yield
+        except (AirflowFailException, AirflowSensorTimeout) as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException("Skipping due to soft_fail or never_fail.") from error
+            raise
+
+
+def anchor(context: Context) -> datetime:
+    """Where a wait of this run starts unless it says so itself: the start of the data interval (which a plain cron
+    schedule leaves empty: it is then the logical date), else the logical date, else the moment from which the run
+    could start.
+
+    :raises PolarWindowError: the context has no run.
+    """
+    run = context.get("dag_run")
+    for moment in (
+        context.get("data_interval_start"),
+        context.get("logical_date"),
+        getattr(run, "queued_at", None),
+        getattr(run, "run_after", None),
+    ):
+        if moment is not None:
+            return moment  # type: ignore[no-any-return]
+    raise PolarWindowError("This run has neither a data interval nor a logical date: give the wait a start.")

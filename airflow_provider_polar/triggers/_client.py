@@ -1,0 +1,57 @@
+"""One client for all triggers of a connection in a triggerer process: making one costs the event loop a TLS context."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_provider_polar.hooks.polar import PolarHook
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.hooks.settings import ConnectionSettings
+
+
+@dataclass(slots=True)
+class _Shared:
+    making: asyncio.Task[AsyncPolarClient]
+    users: int = 0
+
+
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
+    """The client of this connection, shared with whoever else uses it in this event loop, and the hook, whose
+    settings are read. It repeats nothing: a poll is repeated by the next one. The last user closes it.
+
+    :raises PolarConfigurationError: the connection has no token, or a value that cannot be.
+    """
+    hook = PolarHook(polar_conn_id)
+    settings = await hook.aget_settings()
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    shared = clients.get(settings)
+    if shared is None:
+        shared = clients[settings] = _Shared(asyncio.create_task(asyncio.to_thread(_client, settings)))
+    shared.users += 1
+    try:
+        yield hook, await asyncio.shield(shared.making)
+    finally:
+        shared.users -= 1
+        if not shared.users:
+            clients.pop(settings, None)
+            await asyncio.wait([shared.making])
+            if not shared.making.cancelled() and shared.making.exception() is None:
+                await shared.making.result().aclose()
+
+
+def _client(settings: ConnectionSettings) -> AsyncPolarClient:
+    from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.api.retrying import NO_RETRIES
+
+    return AsyncPolarClient(**settings.client_options(), retries=NO_RETRIES)
