@@ -1,9 +1,15 @@
-"""`python -m airflow_provider_polar.testing`: a local Polar in a process of its own, until SIGTERM or SIGINT."""
+"""`python -m airflow_provider_polar.testing`: a local Polar in a process of its own, until SIGTERM or SIGINT.
+
+With `-- COMMAND ...` it lives as long as the command, which finds it in the Airflow connection `polar_default`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -28,10 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--visibility-lag", type=float, default=0.0, metavar="S", help="seconds until listed")
     parser.add_argument("--rate-limit", type=_rate_limit, metavar="N/SECONDS", help="such as 100/60")
     parser.add_argument("--bounds", choices=["millisecond", "second"], default="millisecond")
+    parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this, and then stop")
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -48,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ) as polar:
         print(f"Local Polar at {polar.base_url}, organization {polar.organization_id}")
         print(f"export AIRFLOW_CONN_POLAR_DEFAULT='{polar.connection_uri()}'", flush=True)
+        if given.command:
+            environment = {**os.environ, "AIRFLOW_CONN_POLAR_DEFAULT": polar.connection_uri()}
+            return subprocess.run(given.command, env=environment, check=False).returncode
         stop.wait()
+        return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

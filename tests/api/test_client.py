@@ -136,9 +136,9 @@ def test_lasting_faults_are_clear_errors(polar, fault, error):
 
 def test_a_time_out_is_a_transport_error(polar_server):
     polar_server.fail("delay", delay=1.0)
-    with PolarClient("t", base_url=polar_server.base_url, timeout=0.1, retries=NO_RETRIES) as client:
-        with pytest.raises(exceptions.PolarTransportError):
-            client.list()
+    client = PolarClient("t", base_url=polar_server.base_url, timeout=0.1, retries=NO_RETRIES)
+    with client, pytest.raises(exceptions.PolarTransportError):
+        client.list()
 
 
 def test_429_waits_what_polar_says(polar):

