@@ -1,0 +1,237 @@
+"""Exports one window: slices read side by side, files uploaded whole, the count proved, the manifest last."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, Literal, Protocol
+
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.manifest import (
+    FileEntry,
+    Manifest,
+    base_name,
+    digest,
+    manifest_name,
+    read_manifest,
+)
+from airflow_provider_polar.events.meter import Log, Meter
+from airflow_provider_polar.events.parts import PartWriter
+from airflow_provider_polar.events.progress import Progress, Slice
+from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.events.writers import FileLayout
+from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
+
+OnIncomplete = Literal["fail", "warn"]
+TARGET_ROWS = 25_000
+"""Events of a slice, about: what is read again at most, per slice in flight, after a kill."""
+_ROUNDS = 3
+
+log = logging.getLogger(__name__)
+
+
+class Report(Protocol):
+    """What reading a slice gives; see :class:`~airflow_provider_polar.events.reader.SliceReport`."""
+
+    @property
+    def counted(self) -> int: ...
+    @property
+    def repeated(self) -> int: ...
+    @property
+    def missing(self) -> Sequence[Any]: ...
+
+
+class Reader(Protocol):
+    """What an export needs of :class:`~airflow_provider_polar.events.driver.CompleteReader`."""
+
+    def count(self, window: EventWindow) -> int: ...
+    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
+    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> Report: ...
+
+
+class _Stopped(Exception):
+    """Another slice has failed."""
+
+
+class WindowExport:
+    """The export of one window to a directory.
+
+    :param reader: reads with ``filters``.
+    :param directory: the destination.
+    :param filters: what is recorded, and named by.
+    :param server: whose events these are, e.g. its base URL; progress is never taken up for another one.
+    :param on_incomplete: ``fail`` raises, ``warn`` publishes with a manifest that says what is missing.
+    :param max_concurrency: slices read at once.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        directory: Directory,
+        window: EventWindow,
+        filters: EventFilters,
+        layout: FileLayout,
+        *,
+        server: str = "",
+        on_incomplete: OnIncomplete = "fail",
+        max_concurrency: int = 4,
+        target_rows: int = TARGET_ROWS,
+        logger: Log = log,
+    ) -> None:
+        self.reader = reader
+        self.directory = directory
+        self.window = window
+        self.filters = filters
+        self.layout = layout
+        self.on_incomplete = on_incomplete
+        self.max_concurrency = max_concurrency
+        self.target_rows = target_rows
+        self.manifest_name = manifest_name(window, filters)
+        self._log = logger
+        self._base = base_name(window, filters)
+        key = digest([server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows])
+        self._progress = Progress(directory, self._base, key)
+        self._stop = threading.Event()
+
+    def run(self) -> Manifest:
+        """Exports the window, or goes on where an earlier attempt ended.
+
+        :raises PolarDestinationError: the store refuses something; a retry goes on from the finished slices.
+        :raises PolarIncompleteError: the API counts events that it does not give, or they keep arriving.
+        :raises PolarApiError: Polar's error, after the client's retries.
+        """
+        self._progress.open()
+        if self._progress.slices is None:
+            self._progress.plan(self.reader.plan(self.window, target_rows=self.target_rows))
+        slices = self._progress.slices or []
+        done = sum(part.rows for part in slices if part.finished)
+        if self._progress.resumed:
+            finished = sum(part.finished for part in slices)
+            self._log.info(
+                "%s: going on after %s of %s slices, %s events", self.window, finished, len(slices), f"{done:,}"
+            )
+        total = sum(part.counted if part.finished else part.expected for part in slices)
+        self._meter = Meter(self._log, f"export of {self.window}", total=total, done=done)
+        self._read([part for part in slices if not part.finished])
+        arriving = self._prove(slices)
+        manifest = self._manifest(slices, arriving)
+        if manifest.missing:
+            self._report_missing(manifest)
+        self._publish(manifest)
+        return manifest
+
+    def _read(self, slices: Sequence[Slice]) -> None:
+        self._stop.clear()
+        with ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="polar-export") as pool:
+            futures = [pool.submit(self._read_slice, part) for part in slices]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                self._stop.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _read_slice(self, part: Slice) -> None:
+        with tempfile.TemporaryDirectory(prefix="polar-export-") as folder, PartWriter(folder, self.layout) as writer:
+
+            def sink(rows: list[EventRow]) -> None:
+                if self._stop.is_set():
+                    raise _Stopped
+                writer.write(rows)
+                self._meter.add(len(rows))
+
+            report = self.reader.read(part.window, sink)
+            self._progress.finish(
+                part,
+                writer.finish(),
+                self.layout.extension,
+                counted=report.counted,
+                repeated=report.repeated,
+                missing=[spot.to_dict() for spot in report.missing],
+            )
+
+    def _prove(self, slices: Sequence[Slice]) -> list[dict[str, Any]]:
+        """Counts the whole window again; what changed meanwhile is read again, a few times."""
+        for _ in range(_ROUNDS):
+            counted = self.reader.count(self.window)
+            if counted == sum(part.counted for part in slices):
+                return []
+            changed = [part for part in slices if self.reader.count(part.window) != part.counted]
+            self._log.info("%s: events arrived meanwhile; reading %s slices again", self.window, len(changed))
+            self._read(changed)
+        known = sum(part.counted for part in slices)
+        if (counted := self.reader.count(self.window)) == known:
+            return []
+        return [{**self.window.to_dict(), "counted": counted, "given": known, "reason": "events keep arriving"}]
+
+    def _manifest(self, slices: Sequence[Slice], arriving: list[dict[str, Any]]) -> Manifest:
+        files = [
+            FileEntry(
+                f"{self._base}.part-{number:04d}{self.layout.extension}",
+                file.rows,
+                file.bytes,
+                file.sha256,
+                file.first_timestamp,
+                file.last_timestamp,
+            )
+            for number, file in enumerate(self._progress.files(), 1)
+        ]
+        return Manifest(
+            window=self.window,
+            filters=self.filters.to_dict(),
+            layout=self.layout.to_dict(),
+            rows=sum(part.rows for part in slices),
+            counted=sum(part.counted for part in slices),
+            repeated=sum(part.repeated for part in slices),
+            missing=[spot for part in slices for spot in part.missing] + arriving,
+            files=files,
+        )
+
+    def _report_missing(self, manifest: Manifest) -> None:
+        spots = "; ".join(
+            f"[{spot['start']}, {spot['end']}): {spot['counted']} counted, {spot['given']} given ({spot['reason']})"
+            for spot in manifest.missing[:10]
+        )
+        more = f"; and {len(manifest.missing) - 10} more" if len(manifest.missing) > 10 else ""
+        message = (
+            f"the window {self.window} could not be proved complete: Polar counts {manifest.counted} events and gave "
+            f"{manifest.rows} of them: {spots}{more}"
+        )
+        if self.on_incomplete == "fail":
+            raise PolarIncompleteError(
+                f"{message}. Nothing is published; a retry reads only these slices again. Rows that stay missing are "
+                "for Polar's support, and on_incomplete='warn' publishes without them",
+                missing=manifest.missing,
+            )
+        self._log.warning("%s", message)
+
+    def _publish(self, manifest: Manifest) -> None:
+        """The files, then the manifest, then away with what it does not name.
+
+        A manifest never names files that are not what it says: where others are about to be replaced, it goes first.
+        """
+        content = manifest.to_bytes()
+        if self._earlier_files() not in (None, [file.to_dict() for file in manifest.files]):
+            self.directory.remove(self.manifest_name)
+        staged = self._progress.files()
+        self._progress.publish([(file, target.path) for file, target in zip(staged, manifest.files, strict=True)])
+        self.directory.write(self.manifest_name, content)
+        named = {file.path for file in manifest.files} | {self.manifest_name}
+        for name in self.directory.names(f"{self._base}."):
+            if name not in named:
+                self._log.info("removing %s, left by an earlier export of the window", self.directory.url_of(name))
+                self.directory.remove(name)
+        self._progress.remove()
+
+    def _earlier_files(self) -> list[dict[str, Any]] | None:
+        try:
+            earlier = read_manifest(self.directory, self.manifest_name)
+        except PolarSourceError:
+            return []
+        return None if earlier is None else [file.to_dict() for file in earlier.files]

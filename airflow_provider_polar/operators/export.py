@@ -1,0 +1,272 @@
+"""Exports a window of events to files in object storage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._storage import is_templated, report_lineage, storage_path
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_polar.api.client import PolarClient
+    from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.events.export import WindowExport
+    from airflow_provider_polar.events.lookback import Comparison
+    from airflow_provider_polar.events.manifest import Manifest
+    from airflow_provider_polar.events.storage import Directory
+    from airflow_provider_polar.events.window import EventWindow
+    from airflow_provider_polar.events.writers import FileLayout
+    from airflow_provider_polar.windows import CalendarWindow
+
+
+class PolarExportEventsOperator(BaseOperator):
+    """Exports every event with ``start <= timestamp < end``, each once, to files and a manifest; or fails and says
+    what is missing.
+
+    Files and manifest are published when the window is complete, the manifest last; the same window exported again
+    gives the same bytes. A retry, on any worker, goes on from what an earlier attempt finished.
+
+    Returns plain JSON: ``manifest`` (its full path), ``rows``, ``files`` (their number), ``start`` and ``end`` (ISO
+    8601, UTC), ``requests`` (sent by this attempt), ``complete``; with ``lookback`` also ``changed`` (earlier windows
+    that were exported again: ``start``, ``end``, ``manifest``, ``rows``) and ``unexported`` (spans without a manifest).
+
+    :param destination: directory in object storage, as text or ``ObjectStoragePath`` (templated): the files of all
+        its windows and filters may share it, the events of two organizations may not.
+    :param destination_conn_id: Airflow connection of the store; None for the path's own, or none (templated).
+    :param start: first moment of the window, aware datetime or ISO 8601 text with a zone (templated).
+    :param end: first moment after it (templated). Without both, the window follows the run; see
+        :func:`airflow_provider_polar.windows.resolve_window`.
+    :param window: length of the window, where the run gives only its one end.
+    :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters` or the same as a dict (templated).
+    :param file_format: ``jsonl`` (the API's own objects), ``csv`` or ``parquet``.
+    :param compression: None, ``gzip`` or ``zstd``; of parquet the codec inside (None: snappy).
+    :param include_fields: the only top-level fields to keep; ``extra`` stands for those that Polar adds in future.
+    :param exclude_fields: fields to leave out, e.g. ``["customer"]`` for the personal data in it.
+    :param max_file_rows: events of a file at most.
+    :param max_file_bytes: a file is closed once its events reach this many bytes, before compression.
+    :param requests_per_minute: request budget of this task, in place of the connection's. Polar's limit is shared
+        by the whole organization, its shop included.
+    :param max_concurrency: slices of the window read at once.
+    :param settle: how long the window must have been over before it is read, for events on their way; the task
+        waits on the worker for the rest of it.
+    :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta or a
+        number of windows: one request each, and those that gained late events are exported again.
+    :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing.
+    :param polar_conn_id: connection of type ``polar`` (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "polar_conn_id",
+        "destination",
+        "destination_conn_id",
+        "start",
+        "end",
+        "filters",
+        "file_format",
+        "compression",
+        "include_fields",
+        "exclude_fields",
+    )
+    ui_color = "#e8eefc"
+
+    def __init__(
+        self,
+        *,
+        destination: str | ObjectStoragePath,
+        destination_conn_id: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        window: timedelta | str | CalendarWindow | None = None,
+        filters: EventFilters | Mapping[str, Any] | None = None,
+        file_format: str = "jsonl",
+        compression: str | None = None,
+        include_fields: Sequence[str] | None = None,
+        exclude_fields: Sequence[str] | None = None,
+        max_file_rows: int | None = None,
+        max_file_bytes: int | None = None,
+        requests_per_minute: float | None = None,
+        max_concurrency: int = 4,
+        settle: timedelta | None = None,
+        lookback: timedelta | int | None = None,
+        on_incomplete: Literal["fail", "warn"] = "fail",
+        polar_conn_id: str = PolarHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+        self.start = start
+        self.end = end
+        self.window = window
+        self.filters = filters
+        self.file_format = file_format
+        self.compression = compression
+        self.include_fields = include_fields
+        self.exclude_fields = exclude_fields
+        self.max_file_rows = max_file_rows
+        self.max_file_bytes = max_file_bytes
+        self.requests_per_minute = requests_per_minute
+        self.max_concurrency = max_concurrency
+        self.settle = settle
+        self.lookback = lookback
+        self.on_incomplete = on_incomplete
+        self.polar_conn_id = polar_conn_id
+        self._check()
+
+    def _check(self) -> None:
+        """Refuses at parse time what no template can mend any more."""
+        from airflow_provider_polar.api.filters import EventFilters
+        from airflow_provider_polar.events.lookback import check_lookback
+
+        if self.on_incomplete not in ("fail", "warn"):
+            raise PolarConfigurationError(f"on_incomplete is {self.on_incomplete!r}; there are 'fail' and 'warn'")
+        if self.max_concurrency < 1:
+            raise PolarConfigurationError(f"max_concurrency is {self.max_concurrency}; it takes at least 1")
+        if self.requests_per_minute is not None and self.requests_per_minute <= 0:
+            raise PolarConfigurationError(f"requests_per_minute is {self.requests_per_minute}; it must be positive")
+        if self.settle is not None and self.settle < timedelta(0):
+            raise PolarConfigurationError(f"settle is {self.settle}; it cannot be negative")
+        check_lookback(self.lookback)
+        if not is_templated(self.filters):
+            EventFilters.parse(self.filters)
+        if not is_templated([self.file_format, self.compression, self.include_fields, self.exclude_fields]):
+            self._layout()
+
+    def _layout(self) -> FileLayout:
+        from airflow_provider_polar.events.writers import FileLayout
+
+        return FileLayout.choose(
+            file_format=self.file_format,
+            compression=self.compression,
+            include_fields=self.include_fields,
+            exclude_fields=self.exclude_fields,
+            max_file_rows=self.max_file_rows,
+            max_file_bytes=self.max_file_bytes,
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Exports the run's window.
+
+        :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
+        :raises PolarIncompleteError: Polar counts events that it does not give.
+        :raises PolarDestinationError: the store refuses something.
+        :raises PolarApiError: Polar failed; a retry goes on from the finished slices.
+        """
+        with failing_clearly():
+            from airflow_provider_polar.events.storage import Directory
+            from airflow_provider_polar.windows import resolve_window
+
+            layout = self._layout()
+            layout.check_installed()
+            window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
+            hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
+            filters = hook.filters(self.filters)
+            directory = Directory(storage_path(self.destination, self.destination_conn_id))
+            self._settle(window)
+            try:
+                return self._export(hook.get_conn(), directory, window, filters, layout)
+            finally:
+                hook.close()
+
+    def _settle(self, window: EventWindow) -> None:
+        wait = (window.end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()
+        if self.settle is None:
+            if wait > 0:
+                self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
+        elif wait > 0:
+            self.log.info("%s has to settle: waiting %.0f s", window, wait)
+            time.sleep(wait)
+
+    def _export(
+        self, client: PolarClient, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
+    ) -> dict[str, Any]:
+        from airflow_provider_polar.events.driver import CompleteReader
+        from airflow_provider_polar.events.export import WindowExport
+        from airflow_provider_polar.events.lookback import look_back
+
+        reader = CompleteReader(client, filters, max_concurrency=self.max_concurrency)
+
+        def export_of(part: EventWindow) -> WindowExport:
+            return WindowExport(
+                reader,
+                directory,
+                part,
+                filters,
+                layout,
+                server=f"{client.wire.base_url} {self.polar_conn_id}",
+                on_incomplete=self.on_incomplete,
+                max_concurrency=self.max_concurrency,
+                logger=self.log,
+            )
+
+        sent = client.requests_sent
+        started = time.monotonic()
+        if self.lookback is None:
+            manifest = self._run(export_of(window), directory)
+            result = self._result(manifest, directory.url_of(export_of(window).manifest_name))
+        else:
+            found = look_back(reader, directory, filters, window, self.lookback)
+            changed, failure = self._export_changed(found, export_of, directory)
+            manifest = self._run(export_of(window), directory)
+            result = self._result(manifest, directory.url_of(export_of(window).manifest_name))
+            result |= {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
+            if failure is not None:
+                raise failure
+        result["requests"] = client.requests_sent - sent
+        self.log.info(
+            "exported %s events of %s in %s files: %s requests, %.1f s, %s: %s",
+            f"{manifest.rows:,}",
+            window,
+            len(manifest.files),
+            result["requests"],
+            time.monotonic() - started,
+            "complete" if manifest.complete else "NOT complete",
+            result["manifest"],
+        )
+        return result
+
+    def _export_changed(
+        self, found: Comparison, export_of: Any, directory: Directory
+    ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
+        """Exports earlier windows again. One that cannot be proved must not keep the run's own from being exported."""
+        if found.unexported:
+            spans = ", ".join(map(str, found.unexported[:10]))
+            self.log.warning("the look-back finds no manifest for %s in %s", spans, directory.url)
+        changed, failure = [], None
+        for window in found.changed:
+            self.log.info("%s has gained events since its export: exporting it again", window)
+            export = export_of(window)
+            try:
+                manifest = self._run(export, directory)
+            except PolarIncompleteError as error:
+                self.log.error("%s", error)
+                failure = failure or error
+                continue
+            changed.append(
+                {**window.to_dict(), "manifest": directory.url_of(export.manifest_name), "rows": manifest.rows}
+            )
+        return changed, failure
+
+    def _run(self, export: WindowExport, directory: Directory) -> Manifest:
+        manifest = export.run()
+        report_lineage(self, directory, [export.manifest_name, *(file.path for file in manifest.files)])
+        return manifest
+
+    def _result(self, manifest: Manifest, path: str) -> dict[str, Any]:
+        return {
+            "manifest": path,
+            "rows": manifest.rows,
+            "files": len(manifest.files),
+            **manifest.window.to_dict(),
+            "requests": 0,
+            "complete": manifest.complete,
+        }

@@ -1,0 +1,99 @@
+"""Events as rows, and a reader that gives them from memory: for the tests of what happens after reading."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.window import EventWindow, moment_text
+from airflow_provider_polar.events.writers import EVENT_FIELDS
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = EventWindow(START, START + timedelta(hours=1))
+
+
+def event(moment: datetime, number: int = 0, **values: Any) -> dict[str, Any]:
+    """An event as the API gives it."""
+    defaults = {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{moment}{number}")),
+        "timestamp": moment_text(moment),
+        "organization_id": "1dcbb152-fc83-4415-9bb7-be2956dd0a9d",
+        "customer_id": None,
+        "customer": {"id": "01dbd1f7-b513-4512-ac66-1a647f45a1da", "email": "a@example.com"},
+        "external_customer_id": f"cust_{number % 7}",
+        "child_count": 0,
+        "label": "call",
+        "name": "call",
+        "source": "user",
+        "metadata": {"tokens": number},
+    }
+    return {name: defaults.get(name) for name in EVENT_FIELDS} | values
+
+
+def row(value: dict[str, Any]) -> EventRow:
+    """The same as the bytes of an answer."""
+    return EventRow(msgspec.json.decode(msgspec.json.encode(value), type=dict[str, msgspec.Raw]))
+
+
+def minutes(number: int, step: timedelta = timedelta(minutes=1)) -> list[dict[str, Any]]:
+    """Events from :data:`START` on, evenly spread."""
+    return [event(START + step * i, i) for i in range(number)]
+
+
+@dataclass
+class Report:
+    counted: int
+    repeated: int = 0
+    missing: tuple[Any, ...] = ()
+
+
+@dataclass
+class Spot:
+    window: EventWindow
+    counted: int
+    given: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self.window.to_dict(), "counted": self.counted, "given": self.given, "reason": "not given"}
+
+
+@dataclass
+class MemoryReader:
+    """Reads from a list of events.
+
+    :param pieces: slices to plan.
+    :param hidden: ids that are counted and not given.
+    :param before_read: called with each slice before it is read.
+    """
+
+    events: list[dict[str, Any]]
+    pieces: int = 3
+    hidden: set[str] = field(default_factory=set)
+    before_read: Callable[[EventWindow], None] = lambda window: None
+    reads: list[EventWindow] = field(default_factory=list)
+
+    def _in(self, window: EventWindow) -> list[EventRow]:
+        found = [r for r in map(row, self.events) if r.timestamp in window]
+        return sorted(found, key=lambda r: (r.timestamp, r.id))
+
+    def count(self, window: EventWindow) -> int:
+        return len(self._in(window))
+
+    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]:
+        return [(part, self.count(part)) for part in window.split(self.pieces)]
+
+    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> Report:
+        self.before_read(window)
+        self.reads.append(window)
+        rows = self._in(window)
+        given = [r for r in rows if r.id not in self.hidden]
+        for i in range(0, len(given), 7):
+            sink(given[i : i + 7])
+        hidden = len(rows) - len(given)
+        return Report(len(rows), 0, (Spot(window, len(rows), len(given)),) if hidden else ())
