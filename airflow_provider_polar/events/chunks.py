@@ -1,0 +1,99 @@
+"""A whole window read in chunks, each counted again after it was read. Decisions only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.proof import ARRIVING, MILLISECOND, Ask, Asking, Box, Reading, SliceReport
+from airflow_provider_polar.events.reader import count_window, read_slice
+from airflow_provider_polar.events.slices import moment_at, whole_second
+from airflow_provider_polar.events.window import EventWindow
+
+CHUNK_ROWS = 10_000
+"""Events that :func:`read_proved` holds at once, about."""
+_ROUNDS = 3
+
+
+def read_proved(
+    window: EventWindow, filters: EventFilters, grain: int = MILLISECOND, *, chunk_rows: int = CHUNK_ROWS
+) -> Reading[SliceReport]:
+    """Reads a window like :func:`~airflow_provider_polar.events.reader.read_slice`, but yields the rows of a chunk
+    only once it was counted again after its reading, so that events which arrived meanwhile are in their place.
+
+    :param chunk_rows: events of a chunk, about, and so of memory.
+    """
+    reports: list[SliceReport] = []
+    requests = 0
+    start = window.start
+    while start < window.end:
+        end, asks = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
+        rows, report = yield from _read_chunk(EventWindow(start, end), filters, grain)
+        requests += asks + report.requests
+        grain = report.grain
+        reports.append(report)
+        if rows:
+            yield rows
+        start = end
+    return _joined(window, reports, requests)
+
+
+def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> Asking[tuple[datetime, int]]:
+    """Where a chunk that starts with the window is to end, and the requests that it took to find out."""
+    moment = yield from moment_at(Box.of(window, filters), chunk_rows)
+    if moment is None:
+        return window.end, 1
+    # A millisecond with more events than a chunk is a chunk.
+    ends = (whole_second(moment), moment, moment + timedelta(milliseconds=1))
+    return next((end for end in ends if window.start < end < window.end), window.end), 1
+
+
+def _read_chunk(chunk: EventWindow, filters: EventFilters, grain: int) -> Reading[tuple[list[EventRow], SliceReport]]:
+    requests = 0
+    for _ in range(_ROUNDS):
+        rows: list[EventRow] = []
+        report = yield from _collected(read_slice(chunk, filters, grain), rows)
+        grain, requests = report.grain, requests + report.requests
+        if report.requests == 1:
+            # One answer gave the rows and their count.
+            return rows, report
+        counted = yield from count_window(chunk, filters, grain)
+        requests += 1
+        if counted <= report.counted:
+            return rows, replace(report, requests=requests)
+    spot = Box.of(chunk, filters, grain).spot(counted, report.counted, ARRIVING)
+    return rows, replace(report, requests=requests, counted=counted, missing=(*report.missing, spot))
+
+
+def _collected(reading: Reading[SliceReport], rows: list[EventRow]) -> Asking[SliceReport]:
+    answer = None
+    while True:
+        try:
+            step = reading.send(answer)
+        except StopIteration as stop:
+            report: SliceReport = stop.value
+            return report
+        answer = None
+        if isinstance(step, Ask):
+            answer = yield step
+        else:
+            rows += step
+
+
+def _joined(window: EventWindow, reports: Sequence[SliceReport], requests: int) -> SliceReport:
+    first, last = reports[0], reports[-1]
+    return SliceReport(
+        window=window,
+        rows=sum(report.rows for report in reports),
+        counted=first.before + sum(report.inside for report in reports) + last.after,
+        repeated=sum(report.repeated for report in reports),
+        missing=tuple(spot for report in reports for spot in report.missing),
+        before=first.before,
+        after=last.after,
+        arrived=sum(report.arrived for report in reports),
+        requests=requests,
+        grain=max(report.grain for report in reports),
+    )

@@ -1,0 +1,263 @@
+"""What a reading asks, what it was given, and what is proved by the API's counts. No I/O.
+
+A :class:`Box` is the part of the event space that one request is answered for: a range of whole milliseconds and
+filters. A box is proved when as many rows were given as Polar counts in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting, PolarRequest, list_events
+from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
+from airflow_provider_polar.events.window import EventWindow, moment_text
+
+MILLISECOND = 1
+"""The grain of the bounds of Polar's list: whole milliseconds."""
+SECOND = 1000
+"""The grain that its server had until July 2026."""
+
+NOT_GIVEN = "not given: in Polar's index but not in its store"
+NOT_PROVABLE = "not provable: nothing tells these events apart, and pages repeat and skip them"
+NOT_EXAMINED = "not examined: the limit of requests for doubtful spots was reached"
+ARRIVING = "arriving: new events kept coming in while it was read"
+
+_EARLIEST, _LATEST = to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC))
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A list request that a driver is to answer with its :class:`RowPage`."""
+
+    request: PolarRequest
+
+
+Asking = Generator[Ask, "RowPage | None", T]
+Reading = Generator["Ask | list[EventRow]", "RowPage | None", T]
+
+
+def cell_start(ms: int, grain: int) -> int:
+    """The latest moment, at or before ``ms``, from which a request of this grain can start.
+
+    Bounds are exclusive, so at the grain of seconds a request starts one millisecond after a whole second.
+    """
+    return (ms - 1) // grain * grain + 1
+
+
+def reach(ms: int, grain: int) -> int:
+    """The earliest end, at or after ``ms``, that a request of this grain can have."""
+    return -(-ms // grain) * grain
+
+
+def _bound(ms: int) -> datetime | None:
+    """A bound as a moment; None where it lies outside the calendar, and so excludes nothing."""
+    return from_ms(ms) if _EARLIEST <= ms <= _LATEST else None
+
+
+def _moment(ms: int) -> datetime:
+    return from_ms(min(max(ms, _EARLIEST), _LATEST))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """The events that one request is answered for.
+
+    :param start: first millisecond (since 1970) in it.
+    :param end: first millisecond after it.
+    :param grain: what the bounds are multiples of, :data:`MILLISECOND` or :data:`SECOND`.
+    :param narrowing: how it was narrowed beyond the user's filters, in words, by property.
+    """
+
+    start: int
+    end: int
+    filters: EventFilters
+    grain: int = MILLISECOND
+    narrowing: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, window: EventWindow, filters: EventFilters, grain: int = MILLISECOND) -> Box:
+        """The smallest box that holds a window."""
+        return cls(cell_start(window.start_ms, grain), reach(window.end_ms, grain), filters, grain)
+
+    def __contains__(self, row: EventRow) -> bool:
+        return self.start <= row.ms < self.end
+
+    def ask(self, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp") -> Ask:
+        """The request for a page of it."""
+        return Ask(
+            list_events(
+                self.filters,
+                start_timestamp=_bound(self.start - 1),
+                end_timestamp=_bound(self.end),
+                page=page,
+                limit=limit,
+                sorting=sorting,
+            )
+        )
+
+    def between(self, start: int, end: int) -> Box:
+        """The same for another range of milliseconds."""
+        return replace(self, start=start, end=end)
+
+    def narrowed(self, filters: EventFilters, words: Mapping[str, str]) -> Box:
+        """A part of it: filters that include its own, and how they differ in words."""
+        merged = dict(self.narrowing)
+        for key, text in words.items():
+            merged[key] = f"{merged[key]} and {text}" if key in merged else text
+        return replace(self, filters=filters, narrowing=merged)
+
+    def spot(self, counted: int, given: int, reason: str) -> Spot:
+        """It, as a spot that is not proved."""
+        return Spot(_moment(self.start), _moment(self.end), counted, given, reason, dict(self.narrowing))
+
+
+def asked(box: Box, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp") -> Asking[RowPage]:
+    """Asks for a page of a box. Rows outside the box are kept: a caller may learn from them."""
+    answer = yield box.ask(page=page, limit=limit, sorting=sorting)
+    if answer is None:
+        raise TypeError("an Ask must be answered with its RowPage")
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where the API counts more events than it gives.
+
+    :param start: aware, UTC.
+    :param end: aware, UTC, not included.
+    :param counted: what the API counts there.
+    :param given: distinct events (and proved repetitions) that it gave.
+    :param reason: why they differ, as far as is known.
+    :param narrowing: what besides the time narrows the spot down, in words, by property.
+    """
+
+    start: datetime
+    end: datetime
+    counted: int
+    given: int
+    reason: str
+    narrowing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        """Events counted and not given."""
+        return self.counted - self.given
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: ``start`` and ``end`` as ISO 8601 text, ``counted``, ``given``, ``reason``, ``narrowing``."""
+        return {
+            "start": moment_text(self.start),
+            "end": moment_text(self.end),
+            "counted": self.counted,
+            "given": self.given,
+            "reason": self.reason,
+            "narrowing": dict(self.narrowing),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SliceReport:
+    """How the reading of one slice went.
+
+    :param window: the slice.
+    :param rows: events handed on, each once.
+    :param counted: what the API counts in the request that holds the slice: ``rows``, what is in ``before``,
+        ``after`` and ``repeated``, and what the spots in ``missing`` lost.
+    :param repeated: how often events were counted again after their first time.
+    :param missing: the spots that are not proved.
+    :param before: rows that the request brought along from before the window (its first millisecond is whole).
+    :param after: likewise from after it.
+    :param arrived: events that became visible while it was read.
+    :param requests: requests that it took.
+    :param grain: milliseconds that the server's bounds are multiples of, as far as it showed.
+    """
+
+    window: EventWindow
+    rows: int
+    counted: int
+    repeated: int = 0
+    missing: tuple[Spot, ...] = ()
+    before: int = 0
+    after: int = 0
+    arrived: int = 0
+    requests: int = 0
+    grain: int = MILLISECOND
+
+    @property
+    def proved(self) -> bool:
+        """Whether every event that the API counts was handed on."""
+        return not self.missing
+
+    @property
+    def lost(self) -> int:
+        """Events that are counted and were not given."""
+        return sum(spot.lost for spot in self.missing)
+
+    @property
+    def inside(self) -> int:
+        """What the API counts in the slice itself, without what lies before and after it."""
+        return self.rows + self.repeated + self.lost
+
+
+class Found:
+    """What was given of a box: distinct rows, proved repetitions, spots that are not proved."""
+
+    __slots__ = ("missing", "repeated", "rows")
+
+    def __init__(self, rows: Iterable[EventRow] = ()) -> None:
+        self.rows: dict[str, EventRow] = {}
+        self.repeated: list[EventRow] = []
+        self.missing: list[Spot] = []
+        for row in rows:
+            if row.id in self.rows:
+                self.repeated.append(row)
+            else:
+                self.rows[row.id] = row
+
+    def include(self, other: Found) -> None:
+        """Adds what was given of a part of the box that no other part holds."""
+        self.rows.update(other.rows)
+        self.repeated += other.repeated
+        self.missing += other.missing
+
+    def lacking(self, box: Box, counted: int, reason: str) -> Found:
+        """Itself, with what is not given of the box as one spot in the place of finer ones."""
+        given = len(self.rows) + len(self.repeated)
+        self.missing = [box.spot(counted, given, reason)] if counted > given else []
+        return self
+
+    def before(self, ms: int) -> Found:
+        """The part of it before a millisecond."""
+        part = Found()
+        part.rows = {key: row for key, row in self.rows.items() if row.ms < ms}
+        part.repeated = [row for row in self.repeated if row.ms < ms]
+        part.missing = [spot for spot in self.missing if to_ms(spot.start) < ms]
+        return part
+
+
+class Budget:
+    """How many more requests may go into doubtful spots. A part of a budget also draws on the whole."""
+
+    __slots__ = ("_left", "_whole")
+
+    def __init__(self, requests: int, whole: Budget | None = None) -> None:
+        self._left = requests
+        self._whole = whole
+
+    @property
+    def left(self) -> int:
+        return self._left if self._whole is None else min(self._left, self._whole.left)
+
+    def spend(self) -> None:
+        self._left -= 1
+        if self._whole is not None:
+            self._whole.spend()
+
+    def part(self, requests: int) -> Budget:
+        return Budget(requests, self)
