@@ -22,6 +22,7 @@ from airflow_provider_polar.events.manifest import (
 from airflow_provider_polar.events.meter import Log, Meter
 from airflow_provider_polar.events.parts import PartWriter
 from airflow_provider_polar.events.progress import Progress, Slice
+from airflow_provider_polar.events.proof import ARRIVING, SliceReport, Spot
 from airflow_provider_polar.events.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.events.writers import FileLayout
@@ -35,23 +36,12 @@ _ROUNDS = 3
 log = logging.getLogger(__name__)
 
 
-class Report(Protocol):
-    """What reading a slice gives; see :class:`~airflow_provider_polar.events.reader.SliceReport`."""
-
-    @property
-    def counted(self) -> int: ...
-    @property
-    def repeated(self) -> int: ...
-    @property
-    def missing(self) -> Sequence[Any]: ...
-
-
 class Reader(Protocol):
     """What an export needs of :class:`~airflow_provider_polar.events.driver.CompleteReader`."""
 
-    def count(self, window: EventWindow) -> int: ...
     def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> Report: ...
+    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport: ...
+    def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]: ...
 
 
 class _Stopped(Exception):
@@ -115,7 +105,7 @@ class WindowExport:
             self._log.info(
                 "%s: going on after %s of %s slices, %s events", self.window, finished, len(slices), f"{done:,}"
             )
-        total = sum(part.counted if part.finished else part.expected for part in slices)
+        total = done + sum(part.expected for part in slices if not part.finished)
         self._meter = Meter(self._log, f"export of {self.window}", total=total, done=done)
         self._read([part for part in slices if not part.finished])
         arriving = self._prove(slices)
@@ -147,30 +137,20 @@ class WindowExport:
                 self._meter.add(len(rows))
 
             report = self.reader.read(part.window, sink)
-            self._progress.finish(
-                part,
-                writer.finish(),
-                self.layout.extension,
-                counted=report.counted,
-                repeated=report.repeated,
-                missing=[spot.to_dict() for spot in report.missing],
-            )
+            self._progress.finish(part, report, writer.finish(), self.layout.extension)
 
-    def _prove(self, slices: Sequence[Slice]) -> list[dict[str, Any]]:
-        """Counts the whole window again; what changed meanwhile is read again, a few times."""
-        for _ in range(_ROUNDS):
-            counted = self.reader.count(self.window)
-            if counted == sum(part.counted for part in slices):
+    def _prove(self, slices: Sequence[Slice]) -> list[Spot]:
+        """Counts the window again; the slices that changed meanwhile are read again, a few times."""
+        for attempt in range(_ROUNDS + 1):
+            changed = self.reader.verify([part.report for part in slices if part.report is not None])
+            if not changed:
                 return []
-            changed = [part for part in slices if self.reader.count(part.window) != part.counted]
-            self._log.info("%s: events arrived meanwhile; reading %s slices again", self.window, len(changed))
-            self._read(changed)
-        known = sum(part.counted for part in slices)
-        if (counted := self.reader.count(self.window)) == known:
-            return []
-        return [{**self.window.to_dict(), "counted": counted, "given": known, "reason": "events keep arriving"}]
+            if attempt < _ROUNDS:
+                self._log.info("%s: events arrived meanwhile; reading %s slices again", self.window, len(changed))
+                self._read([part for part in slices if part.window in changed])
+        return [Spot(span.start, span.end, 0, 0, ARRIVING) for span in changed]
 
-    def _manifest(self, slices: Sequence[Slice], arriving: list[dict[str, Any]]) -> Manifest:
+    def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Spot]) -> Manifest:
         files = [
             FileEntry(
                 f"{self._base}.part-{number:04d}{self.layout.extension}",
@@ -182,14 +162,16 @@ class WindowExport:
             )
             for number, file in enumerate(self._progress.files(), 1)
         ]
+        reports = [part.report for part in slices if part.report is not None]
+        missing = [spot for report in reports for spot in report.missing] + [*arriving]
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
             layout=self.layout.to_dict(),
-            rows=sum(part.rows for part in slices),
-            counted=sum(part.counted for part in slices),
-            repeated=sum(part.repeated for part in slices),
-            missing=[spot for part in slices for spot in part.missing] + arriving,
+            rows=sum(report.rows for report in reports),
+            counted=reports[0].before + sum(report.inside for report in reports) + reports[-1].after,
+            repeated=sum(report.repeated for report in reports),
+            missing=[spot.to_dict() for spot in missing],
             files=files,
         )
 

@@ -48,7 +48,9 @@ def compare(
     :param windows: adjacent or not, with manifests, all of them inside ``within``.
     :param within: the span of time in which what lies between the windows is unexported.
     """
-    equal, changed, unexported = [], [], []
+    equal: list[EventWindow] = []
+    changed: list[EventWindow] = []
+    unexported: list[EventWindow] = []
     cursor = within.start
     for window in sorted(windows):
         manifest = read_manifest(directory, manifest_name(window, filters))

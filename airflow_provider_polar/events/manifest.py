@@ -89,8 +89,8 @@ class Manifest:
     :param filters: the filters in force.
     :param layout: format, compression, fields and file limits.
     :param rows: events in the files, each once.
-    :param counted: events that the API counts in the window, those it counts twice or does not give included.
-        Events never change and never go, so as long as it counts as many, the files are complete.
+    :param counted: what the API counts in the whole milliseconds that hold the window, with what it counts twice or
+        does not give. Events never change and never go, so as long as it counts as many, the files are complete.
     :param repeated: how many times an event was counted again.
     :param missing: spots where the API counts events that it does not give; empty if the export is complete.
     :param files: the files, in order of time.

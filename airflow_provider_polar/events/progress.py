@@ -13,13 +13,16 @@ import hashlib
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from airflow_provider_polar.events.manifest import SCHEMA_VERSION, FileEntry, compact
 from airflow_provider_polar.events.parts import Part
+from airflow_provider_polar.events.proof import SliceReport
 from airflow_provider_polar.events.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
+
+_REPORT = ("rows", "counted", "repeated", "before", "after", "arrived", "requests", "grain")
 
 
 @dataclass(slots=True)
@@ -28,46 +31,41 @@ class Slice:
 
     :param window: its time.
     :param expected: events that the API counted when the slice was planned.
-    :param files: its files in order, by their names in the record's directory; None until it is finished.
-    :param counted: events that the API counted when it was read.
-    :param repeated: how many times an event was counted again.
-    :param missing: spots that could not be proved.
+    :param report: how it was read; None until it has been.
+    :param files: its files in order, by their names in the record's directory.
     """
 
     window: EventWindow
     expected: int
-    files: list[FileEntry] | None = None
-    counted: int = 0
-    repeated: int = 0
-    missing: Sequence[dict[str, Any]] = ()
+    report: SliceReport | None = None
+    files: list[FileEntry] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
         """Whether it has been read, and proved: what could not be proved is read again by the next attempt."""
-        return self.files is not None and not self.missing
+        return self.report is not None and self.report.proved
 
     @property
     def rows(self) -> int:
         """Events in its files."""
-        return sum(file.rows for file in self.files or ())
+        return 0 if self.report is None else self.report.rows
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
+        report = self.report if self.finished else None
         return {
             **self.window.to_dict(),
             "expected": self.expected,
-            "counted": self.counted,
-            "repeated": self.repeated,
-            "missing": list(self.missing),
-            "files": None if self.files is None else [file.to_dict() for file in self.files],
+            "report": None if report is None else {name: getattr(report, name) for name in _REPORT},
+            "files": [file.to_dict() for file in self.files],
         }
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        """The reverse of :meth:`to_dict`."""
-        files = None if value["files"] is None else [FileEntry(**file) for file in value["files"]]
+        """The reverse of :meth:`to_dict`; a slice that was not proved comes back as one that was not read."""
         window = EventWindow.from_dict(value)
-        return cls(window, value["expected"], files, value["counted"], value["repeated"], value["missing"])
+        report = None if value["report"] is None else SliceReport(window, **value["report"])
+        return cls(window, value["expected"], report, [FileEntry(**file) for file in value["files"]])
 
 
 class Progress:
@@ -103,9 +101,9 @@ class Progress:
         if self.slices is None:
             self._remove_staged()
         for part in self.slices or ():
-            if part.files is not None and not (part.finished and all(self._is_there(file) for file in part.files)):
+            if not (part.finished and all(self._is_there(file) for file in part.files)):
                 self._going += part.files
-                part.files = None
+                part.files, part.report = [], None
         self._save()
         self._remove_going()
         self.resumed = any(part.finished for part in self.slices or ())
@@ -133,16 +131,7 @@ class Progress:
         self.slices = [Slice(window, expected) for window, expected in slices]
         self._save()
 
-    def finish(
-        self,
-        part: Slice,
-        files: Sequence[Part],
-        extension: str,
-        *,
-        counted: int,
-        repeated: int,
-        missing: Sequence[dict[str, Any]],
-    ) -> None:
+    def finish(self, part: Slice, report: SliceReport, files: Sequence[Part], extension: str) -> None:
         """Enters a slice's files, then uploads them."""
         entries = [
             FileEntry(
@@ -156,8 +145,8 @@ class Progress:
             for number, file in enumerate(files, 1)
         ]
         with self._lock:
-            self._going += [old for old in part.files or () if old.path not in {entry.path for entry in entries}]
-            part.files, part.counted, part.repeated, part.missing = entries, counted, repeated, missing
+            self._going += [old for old in part.files if old.path not in {entry.path for entry in entries}]
+            part.files, part.report = entries, report
             self._save()
         for entry, file in zip(entries, files, strict=True):
             self._directory.upload(file.local, f"{self._folder}/{entry.path}")
@@ -166,7 +155,7 @@ class Progress:
 
     def files(self) -> list[FileEntry]:
         """All files in order of time, by their names in the record's directory."""
-        return [file for part in self.slices or () for file in part.files or ()]
+        return [file for part in self.slices or () for file in part.files]
 
     def publish(self, targets: Sequence[tuple[FileEntry, str]]) -> None:
         """Gives each file its name in the destination."""

@@ -193,7 +193,7 @@ class PolarExportEventsOperator(BaseOperator):
         from airflow_provider_polar.events.export import WindowExport
         from airflow_provider_polar.events.lookback import look_back
 
-        reader = CompleteReader(client, filters, max_concurrency=self.max_concurrency)
+        reader = CompleteReader(client, filters)
 
         def export_of(part: EventWindow) -> WindowExport:
             return WindowExport(

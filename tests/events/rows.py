@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.proof import NOT_GIVEN, SliceReport, Spot
 from airflow_provider_polar.events.window import EventWindow, moment_text
 from airflow_provider_polar.events.writers import EVENT_FIELDS
 
@@ -47,23 +48,6 @@ def minutes(number: int, step: timedelta = timedelta(minutes=1)) -> list[dict[st
 
 
 @dataclass
-class Report:
-    counted: int
-    repeated: int = 0
-    missing: tuple[Any, ...] = ()
-
-
-@dataclass
-class Spot:
-    window: EventWindow
-    counted: int
-    given: int
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**self.window.to_dict(), "counted": self.counted, "given": self.given, "reason": "not given"}
-
-
-@dataclass
 class MemoryReader:
     """Reads from a list of events.
 
@@ -88,12 +72,15 @@ class MemoryReader:
     def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]:
         return [(part, self.count(part)) for part in window.split(self.pieces)]
 
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> Report:
+    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport:
         self.before_read(window)
         self.reads.append(window)
         rows = self._in(window)
         given = [r for r in rows if r.id not in self.hidden]
         for i in range(0, len(given), 7):
             sink(given[i : i + 7])
-        hidden = len(rows) - len(given)
-        return Report(len(rows), 0, (Spot(window, len(rows), len(given)),) if hidden else ())
+        missing = (Spot(window.start, window.end, len(rows), len(given), NOT_GIVEN),) if len(given) < len(rows) else ()
+        return SliceReport(window, len(given), len(rows), missing=missing)
+
+    def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
+        return [report.window for report in reports if self.count(report.window) != report.counted]

@@ -215,15 +215,15 @@ def test_events_that_arrive_while_reading_are_read_again(target: Path) -> None:
 def test_events_that_never_stop_arriving_end_in_a_clear_error(target: Path) -> None:
     events = minutes(60)
     reader = MemoryReader(events)
-    count = reader.count
+    reader.before_read = lambda window: events.append(event(START + timedelta(seconds=len(events)), len(events)))
+    verify = reader.verify
 
-    def count_and_grow(window: EventWindow) -> int:
-        if window == HOUR:
-            events.append(event(START + timedelta(seconds=len(events)), len(events)))
-        return count(window)
+    def verify_and_grow(reports: Any) -> list[EventWindow]:
+        events.append(event(START + timedelta(seconds=len(events)), len(events)))
+        return verify(reports)
 
-    reader.count = count_and_grow  # type: ignore[method-assign]
-    with pytest.raises(PolarIncompleteError, match="events keep arriving"):
+    reader.verify = verify_and_grow  # type: ignore[method-assign]
+    with pytest.raises(PolarIncompleteError, match="kept coming in"):
         export(target, reader)
     assert len(reader.reads) < 20
 
@@ -232,7 +232,7 @@ def test_missing_rows_fail_and_only_their_slice_is_read_again(target: Path) -> N
     events = minutes(60)
     with pytest.raises(PolarIncompleteError, match=r"60 events and gave 59.*00:20:00Z.*20 counted, 19 given") as error:
         export(target, MemoryReader(events, hidden={events[30]["id"]}))
-    assert error.value.missing[0]["reason"] == "not given"
+    assert error.value.missing[0]["reason"].startswith("not given")
     assert set(objects(target)) <= named(target)
     retry = MemoryReader(events)
     assert export(target, retry).complete
