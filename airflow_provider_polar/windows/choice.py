@@ -147,8 +147,8 @@ def _from_partition(facts: RunFacts, length: Length | None, now: datetime) -> Wi
     if chosen.end > now:
         raise PolarWindowError(
             f"the partition {facts.partition_key or moment_text(first)} of DAG {facts.dag_id!r} is the window "
-            f"{chosen}, which is not over yet (it is {moment_text(now)}), so it would be read in part only. With the schedule "
-            f"{schedule}, let each run work on the partition before it:\n"
+            f"{chosen}, which is not over yet (it is {moment_text(now)}), so it would be read in part only. With the "
+            f"schedule {schedule}, let each run work on the partition before it:\n"
             f'    schedule=CronPartitionTimetable("{schedule.cron or "0 0 * * *"}", timezone="{schedule.timezone}", '
             "run_offset=-1)"
         )

@@ -1,0 +1,1 @@
+"""Polar's events as Airflow assets."""

@@ -1,0 +1,48 @@
+"""Gets one event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_polar.exceptions import PolarNotFoundError
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.operators._errors import failing_clearly
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class PolarGetEventOperator(BaseOperator):
+    """Returns one event, as the API's own JSON object.
+
+    :param event_id: Polar's id of the event, a UUID (templated).
+    :param polar_conn_id: connection of type ``polar`` (templated).
+    """
+
+    template_fields: Sequence[str] = ("polar_conn_id", "event_id")
+    ui_color = "#e8eefc"
+
+    def __init__(self, *, event_id: str, polar_conn_id: str = PolarHook.default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.event_id = event_id
+        self.polar_conn_id = polar_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
+        """Asks for the event.
+
+        :raises PolarNotFoundError: there is none, or it is too new to be visible: the task's retries help with that.
+        :raises AirflowFailException: not a UUID, a wrong token or a missing scope; a retry cannot help.
+        """
+        hook = PolarHook(self.polar_conn_id)
+        try:
+            with failing_clearly():
+                try:
+                    return hook.get_event(self.event_id)
+                except PolarNotFoundError as error:
+                    missing = error
+        finally:
+            hook.close()
+        raise missing

@@ -1,0 +1,62 @@
+"""Lists event names, for dynamic mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.operators._errors import failing_clearly
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+
+class PolarListEventNamesOperator(BaseOperator):
+    """Returns the event names in use, as a list of text, for one mapped task each:
+
+    .. code-block:: python
+
+        names = PolarListEventNamesOperator(task_id="names", filters={"source": "user"})
+        PolarExportEventsOperator.partial(task_id="export", destination=...).expand(
+            filters=names.output.map(lambda name: {"name": name})
+        )
+
+    :param filters: ``organization_id``, ``customer_id``, ``external_customer_id``, ``source`` (``user`` or
+        ``system``), ``query`` (a substring), ``sorting`` (plus or minus ``name``, ``occurrences``, ``first_seen``,
+        ``last_seen``) (templated). By name where no sorting is given.
+    :param polar_conn_id: connection of type ``polar`` (templated).
+    """
+
+    template_fields: Sequence[str] = ("polar_conn_id", "filters")
+    ui_color = "#e8eefc"
+
+    def __init__(
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        polar_conn_id: str = PolarHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.polar_conn_id = polar_conn_id
+
+    def execute(self, context: Context) -> list[str]:  # noqa: ARG002
+        """Reads every page of the names.
+
+        :raises AirflowFailException: an unknown filter, a wrong token or a missing scope; a retry cannot help.
+        :raises PolarApiError: Polar failed; a retry may help.
+        """
+        with failing_clearly():
+            hook = PolarHook(self.polar_conn_id)
+            try:
+                found = hook.list_event_names(**(self.filters or {}))
+            finally:
+                hook.close()
+        # A name may be used by Polar itself and by an ingest: the same name all the same.
+        names = list(dict.fromkeys(name["name"] for name in found))
+        self.log.info("%s event names", len(names))
+        return names
