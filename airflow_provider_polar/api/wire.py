@@ -65,6 +65,8 @@ class Wire:
         self.timeout = timeout
         self.retries = retries
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
+        self.account = hashlib.sha256(f"{self.base_url}\0{token}".encode()).hexdigest()[:16]
+        """Tells one server and token from another, and reveals neither."""
         self.pacer: Pacer = shared_pacer(self.base_url, digest, requests_per_minute)
         self._sent = itertools.count(1)
         self.requests_sent = 0

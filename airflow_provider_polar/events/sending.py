@@ -1,0 +1,140 @@
+"""One batch on its way: sent, repeated where the answer is lost, and what Polar itself refuses set aside."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import tenacity
+
+from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.api.models import IngestResult
+from airflow_provider_polar.api.requests import ingest_encoded
+from airflow_provider_polar.api.retrying import Retries
+from airflow_provider_polar.events.spool import Spooled
+from airflow_provider_polar.events.validation import FieldProblem
+from airflow_provider_polar.exceptions import (
+    EventProblem,
+    PolarError,
+    PolarServerError,
+    PolarTransportError,
+    PolarValidationError,
+)
+
+_CLOCK_WAITS = (0.5, 1.0, 2.0, 4.0)
+"""Seconds to wait, one after the other, for a server's clock that is behind."""
+_RECENT = timedelta(minutes=1)
+
+
+class Refused(NamedTuple):
+    """An event that Polar refused, with its reasons."""
+
+    event: Spooled
+    problems: list[FieldProblem]
+
+
+@dataclass
+class Sent:
+    """What became of one batch.
+
+    :ivar inserted: newly stored events.
+    :ivar duplicates: events that were there already.
+    :ivar refused: events that Polar refused, which are not stored.
+    :ivar uncertain: an earlier request of the batch got no answer, so that some of ``duplicates`` may be its work.
+    :ivar error: why the batch could not be finished; None where it could.
+    """
+
+    inserted: int = 0
+    duplicates: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    uncertain: bool = False
+    error: PolarError | None = None
+
+
+class _Remembering(Retries):
+    """The client's retries, noting whether an answer was lost on the way."""
+
+    def __init__(self, retries: Retries, sent: Sent) -> None:
+        super().__init__(retries.attempts, retries.initial, retries.maximum)
+        object.__setattr__(self, "_sent", sent)
+
+    def wait(self, state: tenacity.RetryCallState) -> float:
+        _note(self._sent, state.outcome.exception() if state.outcome else None)  # type: ignore[attr-defined]
+        return super().wait(state)
+
+
+def _note(sent: Sent, error: BaseException | None) -> None:
+    if isinstance(error, (PolarTransportError, PolarServerError)):
+        sent.uncertain = True
+
+
+def send_batch(
+    client: PolarClient, events: Sequence[Spooled], *, skip: bool, sleep: Callable[[float], object] = time.sleep
+) -> Sent:
+    """Sends the events of one batch. Never raises a :class:`PolarError`: it is in the outcome.
+
+    :param skip: leave out what Polar refuses and send the rest, under the same identities.
+    """
+    sent = Sent()
+    waits = iter(_CLOCK_WAITS)
+    left = list(events)
+    while left:
+        try:
+            answer = client.send(
+                ingest_encoded([event.payload for event in left], repeatable=True),
+                IngestResult.model_validate_json,
+                retries=_Remembering(client.wire.retries, sent),
+            )
+        except PolarValidationError as error:
+            refused = _by_event(error.problems, left)
+            if _only_clocks_differ(refused) and (pause := next(waits, None)) is not None:
+                sleep(pause)
+                continue
+            sent.refused += refused
+            if not refused or not skip:
+                sent.error = error
+                return sent
+            gone = {id(one.event) for one in refused}
+            left = [event for event in left if id(event) not in gone]
+            continue
+        except PolarError as error:
+            _note(sent, error)
+            sent.error = error
+            return sent
+        sent.inserted, sent.duplicates = answer.inserted, answer.duplicates
+        if answer.inserted + answer.duplicates != len(left):
+            sent.error = PolarTransportError(
+                f"Polar speaks of {answer.inserted} inserted and {answer.duplicates} duplicate events, "
+                f"but {len(left)} were sent"
+            )
+        return sent
+    return sent
+
+
+def _by_event(problems: Sequence[EventProblem], events: Sequence[Spooled]) -> list[Refused]:
+    """The refused events; none where a problem is not about one event."""
+    found: dict[int, list[FieldProblem]] = {}
+    for problem in problems:
+        if problem.index is None or not 0 <= problem.index < len(events):
+            return []
+        found.setdefault(problem.index, []).append((problem.field, problem.message))
+    return [Refused(events[index], told) for index, told in sorted(found.items())]
+
+
+def _only_clocks_differ(refused: Sequence[Refused]) -> bool:
+    """Whether Polar's one objection is that events of this very moment are in its future."""
+    recent = datetime.now(UTC) - _RECENT
+    return bool(refused) and all(
+        [field for field, _ in one.problems] == ["timestamp"]
+        and datetime.fromisoformat(json.loads(one.event.payload)["timestamp"]) > recent
+        for one in refused
+    )
+
+
+def may_be_stored(sent: Sent) -> bool:
+    """Whether an unfinished batch may be stored all the same, its answer having been lost."""
+    return sent.uncertain and not isinstance(sent.error, PolarValidationError)

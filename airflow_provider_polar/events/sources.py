@@ -1,0 +1,263 @@
+"""Rows from memory or from files, one at a time: a file is never held whole.
+
+Formats by the file's name: ``.jsonl`` or ``.ndjson``, ``.json`` (an array of objects), ``.csv``, ``.parquet``; all but
+the last also as ``.gz`` or ``.zst``. A row that cannot be read is a rejected row, with its place; a file that cannot be
+read is an error.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import IO, Any, NamedTuple, Protocol
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+
+_GLOB = frozenset("*?[")
+_COMPRESSIONS = (".gz", ".zst")
+_ROWS_AT_ONCE = 1000
+_CHUNK = 1 << 16
+_MAX_ELEMENT = 16 << 20
+
+
+class Row(NamedTuple):
+    """One row as it was read.
+
+    :param source: number of its source.
+    :param number: from 1: the line of a jsonl or csv file, else the position.
+    :param value: the row; where it could not be read, what there was of it.
+    :param error: why it could not be read.
+    """
+
+    source: int
+    number: int
+    value: Any
+    error: str | None = None
+
+
+class SourcePath(Protocol):
+    """What is needed of a path (``ObjectStoragePath``, ``UPath`` and ``pathlib.Path`` have it)."""
+
+    def open(self, mode: str) -> IO[bytes]: ...
+
+
+def rows_in_memory(events: Iterable[Any]) -> Iterator[Row]:
+    """Rows of a list, or of a generator, which is read once and not held."""
+    return (Row(0, number, value) for number, value in enumerate(events, 1))
+
+
+def rows_of_files(paths: Sequence[SourcePath]) -> Iterator[Row]:
+    """Rows of files, one file after the other; ``Row.source`` is the position in ``paths``.
+
+    :raises PolarSourceError: a file is missing, is not what its name says, or ends too early.
+    """
+    for source, path in enumerate(paths):
+        read = _READERS[format_of(str(path))]
+        try:
+            with path.open("rb") as raw, _decompressed(raw, str(path)) as data:
+                for number, value, error in read(data):
+                    yield Row(source, number, value, error)
+        except (OSError, EOFError, ValueError, _StreamError) as error:
+            if isinstance(error, PolarSourceError | PolarConfigurationError):
+                raise
+            reason = str(error) or type(error).__name__
+            raise PolarSourceError(f"{path} cannot be read: {reason}") from error
+
+
+def format_of(name: str) -> str:
+    """The format that a file's name stands for.
+
+    :raises PolarConfigurationError: for a name that says no known format.
+    """
+    path = PurePosixPath(name.lower())
+    suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
+    if suffix not in _READERS or (suffix == ".parquet" and path.suffix in _COMPRESSIONS):
+        raise PolarConfigurationError(
+            f"{name!r} does not say its format: names end in {', '.join(_READERS)}; all but parquet "
+            "also with .gz or .zst"
+        )
+    return suffix
+
+
+def is_glob(name: str) -> bool:
+    """Whether a path is a pattern."""
+    return not _GLOB.isdisjoint(name)
+
+
+class _StreamError(Exception):
+    """A stream that is not what it claims to be."""
+
+
+@contextlib.contextmanager
+def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    name = name.lower()
+    if name.endswith(".gz"):
+        with gzip.open(raw) as data:
+            yield data  # type: ignore[misc]
+    elif name.endswith(".zst"):
+        try:
+            import zstandard
+        except ImportError:
+            raise PolarConfigurationError(
+                "reading .zst files needs zstandard: install airflow-provider-polar[zstd]"
+            ) from None
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
+                yield io.BufferedReader(reader)
+        except zstandard.ZstdError as error:
+            raise _StreamError(str(error)) from None
+    else:
+        yield raw
+
+
+_Read = Iterator[tuple[int, Any, str | None]]
+
+
+def _jsonl(data: IO[bytes]) -> _Read:
+    for number, line in enumerate(data, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line.decode()), None
+        except UnicodeDecodeError:
+            yield number, line[:500].decode(errors="replace"), "is not UTF-8"
+        except (ValueError, RecursionError) as error:
+            yield number, line[:500].decode(errors="replace").rstrip("\n"), f"is not JSON: {error}"
+
+
+def _json_array(data: IO[bytes]) -> _Read:
+    """The elements of an array, decoded as they come; nothing but the element at hand is held."""
+    decoder = json.JSONDecoder()
+    text = io.TextIOWrapper(data, encoding="utf-8-sig")
+    buffer, ended, position, number = "", False, 0, 0
+
+    def fill() -> bool:
+        nonlocal buffer, ended, position
+        chunk = "" if ended else text.read(_CHUNK)
+        ended = not chunk
+        buffer, position = buffer[position:] + chunk, 0
+        if len(buffer) > _MAX_ELEMENT:
+            raise _StreamError(f"after element {number}: no complete JSON value in {_MAX_ELEMENT} characters")
+        return not ended
+
+    def skip_space() -> str:
+        nonlocal position
+        while True:
+            while position < len(buffer) and buffer[position] in " \t\r\n":
+                position += 1
+            if position < len(buffer):
+                return buffer[position]
+            if not fill():
+                return ""
+
+    if skip_space() != "[":
+        raise _StreamError("a .json file holds one array of events; for one event a line call it .jsonl")
+    position += 1
+    if skip_space() == "]":
+        position += 1
+    else:
+        while True:
+            skip_space()
+            while True:
+                try:
+                    value, end = decoder.raw_decode(buffer, position)
+                    # A number may go on in the next chunk.
+                    if end < len(buffer) or not fill():
+                        break
+                except ValueError as error:
+                    if not fill():
+                        raise _StreamError(f"after element {number}: {error}") from None
+            position = end
+            number += 1
+            yield number, value, None
+            mark = skip_space()
+            position += 1
+            if mark == "]":
+                break
+            if mark != ",":
+                raise _StreamError(f"after element {number}: neither a comma nor the end of the array")
+    if skip_space():
+        raise _StreamError("something follows the end of the array")
+
+
+def _csv(data: IO[bytes]) -> _Read:
+    """Values are text, and an empty cell is no value."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_ELEMENT))
+    reader = csv.reader(io.TextIOWrapper(data, encoding="utf-8-sig", newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        if len(set(header)) != len(header):
+            raise _StreamError(f"two columns have one name: {', '.join(header)}")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                told = f"has {len(cells)} cells, the header has {len(header)}"
+                yield reader.line_num, cells, told
+                continue
+            row = {column: cell if cell else None for column, cell in zip(header, cells, strict=True)}
+            yield reader.line_num, *_gathered(row)
+    except csv.Error as error:
+        raise _StreamError(f"line {reader.line_num}: {error}") from None
+
+
+def _gathered(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """``metadata.KEY`` columns as one object, and a ``metadata`` column of JSON text as the object that it is."""
+    event: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    for column, cell in row.items():
+        if column.startswith("metadata."):
+            if cell is not None:
+                metadata[column.removeprefix("metadata.")] = cell
+        elif column == "metadata" and isinstance(cell, str):
+            try:
+                metadata.update(json.loads(cell))
+            except (ValueError, TypeError):
+                return row, "metadata is not a JSON object"
+        else:
+            event[column] = cell
+    return ({**event, "metadata": metadata}, None) if metadata else (event, None)
+
+
+def _parquet(data: IO[bytes]) -> _Read:
+    """A null inside a struct is a key that is not there: a struct column has the keys of all its rows."""
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise PolarConfigurationError(
+            "reading parquet files needs pyarrow: install airflow-provider-polar[parquet]"
+        ) from None
+    number = 0
+    try:
+        for batch in parquet.ParquetFile(data).iter_batches(batch_size=_ROWS_AT_ONCE):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                number += 1
+                yield number, *_gathered(_without_nulls(row))
+    except ArrowException as error:
+        raise _StreamError(str(error)) from None
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        column: {key: v for key, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+        for column, value in row.items()
+    }
+
+
+_READERS: dict[str, Callable[[IO[bytes]], _Read]] = {
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json_array,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,265 @@
+"""Usage events to Polar, each stored once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._storage import is_templated, storage_path
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from airflow_provider_polar.events.ingest import IngestOptions, IngestSummary
+    from airflow_provider_polar.events.sources import Row
+
+CONTENT_SCOPE = "content"
+_PROGRESS = "polar_ingest_progress"
+_MAX_BATCH, _MAX_CONCURRENCY = 32_767, 16
+
+
+class PolarIngestEventsOperator(BaseOperator):
+    """Sends usage events to Polar. However often the task is retried, killed, cleared or run again in its run, each
+    event is stored, and so billed, at most once; when it succeeds, every event that was not rejected is stored.
+
+    Everything is read and checked before the first request. Events keep their ``external_id``; one without gets one
+    that is derived from the scope and the event's content, equal events of a run being numbered. Returns ``{"events",
+    "inserted", "duplicates", "rejected", "batches", "rejected_path"}``.
+
+    :param events: a list of dicts (templated; also an ``XComArg``, or JSON text that a template renders to). An event
+        has ``name``; one of ``external_customer_id`` and ``customer_id``; and may have ``timestamp`` (aware datetime or
+        ISO 8601 text with a zone), ``metadata``, ``external_id``, ``parent_id``, ``external_member_id``, ``member_id``.
+    :param source: instead of ``events``: an object storage path, or a glob of them, of ``.jsonl``, ``.ndjson``,
+        ``.json``, ``.csv`` (these also ``.gz`` or ``.zst``) or ``.parquet`` files (templated). Files are streamed.
+    :param source_conn_id: Airflow connection of the source's store (templated).
+    :param mapping: makes events of rows, see :mod:`airflow_provider_polar.events.mapping`; checked at once.
+    :param on_invalid: ``fail`` sends nothing if any row is invalid; ``skip`` writes invalid rows, each with its
+        reasons, to ``rejected_path`` and sends the others. Two rows of different content under one ``external_id``
+        fail the task either way.
+    :param rejected_path: the JSONL file for rejected rows (templated); required with ``skip``. It is written whole,
+        and only if there is a rejected row.
+    :param rejected_conn_id: Airflow connection of its store (templated).
+    :param batch_size: events of a request at most; 1 to 32,767. Requests are also kept within Polar's 10 MB.
+    :param idempotency_scope: what makes equal events of two runs two events (templated). By default this run: dag id,
+        task id, run id and map index. A text of your choice (a file's name, a business date) is shared by all tasks
+        and runs that name it. ``content`` is no scope at all: equal content is one event in every run for ever.
+    :param unknown_parents: ``reject`` rows whose ``parent_id`` is neither an ``external_id`` of this run nor an
+        event id at Polar, or ``accept`` them: Polar hides such events until their parent arrives.
+    :param max_concurrency: requests in flight, 1 to 16.
+    :param requests_per_minute: request budget of this task; default the connection's.
+    :param dry_run: check and count, log the first events as they would be sent, send nothing.
+    :param polar_conn_id: the Polar connection (templated).
+    :raises PolarConfigurationError: at once, for parameters that cannot be.
+    :raises PolarInvalidEventsError: rows are invalid; fails the task without retries.
+    :raises PolarIngestIncompleteError: some events are not stored, or perhaps not; a retry is safe and sends the rest.
+    """
+
+    template_fields: Sequence[str] = (
+        "events",
+        "source",
+        "source_conn_id",
+        "rejected_path",
+        "rejected_conn_id",
+        "idempotency_scope",
+        "polar_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"events": "json"}
+    ui_color = "#dbe7ff"
+
+    def __init__(
+        self,
+        *,
+        events: Sequence[Mapping[str, Any]] | XComArg | str | None = None,
+        source: str | ObjectStoragePath | None = None,
+        source_conn_id: str | None = None,
+        mapping: Mapping[str, Any] | None = None,
+        on_invalid: Literal["fail", "skip"] = "fail",
+        rejected_path: str | ObjectStoragePath | None = None,
+        rejected_conn_id: str | None = None,
+        batch_size: int = 1000,
+        idempotency_scope: str | None = None,
+        unknown_parents: Literal["reject", "accept"] = "reject",
+        max_concurrency: int = 4,
+        requests_per_minute: float | None = None,
+        dry_run: bool = False,
+        polar_conn_id: str = "polar_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.events = events
+        self.source = source
+        self.source_conn_id = source_conn_id
+        self.mapping = mapping
+        self.on_invalid = on_invalid
+        self.rejected_path = rejected_path
+        self.rejected_conn_id = rejected_conn_id
+        self.batch_size = batch_size
+        self.idempotency_scope = idempotency_scope
+        self.unknown_parents = unknown_parents
+        self.max_concurrency = max_concurrency
+        self.requests_per_minute = requests_per_minute
+        # BaseOperator has a method of the name dry_run.
+        self.is_dry_run = dry_run
+        self.polar_conn_id = polar_conn_id
+        self._check_parameters()
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Ingests the events."""
+        with failing_clearly():
+            if self.source is not None:
+                return self._ingest_source(context).to_dict()
+            return self._ingest_rows(context, self._rendered_events()).to_dict()
+
+    # Parameters
+
+    def _check_parameters(self) -> None:
+        if (self.events is None) == (self.source is None):
+            raise PolarConfigurationError("give exactly one of events and source")
+        for name, value, known in (
+            ("on_invalid", self.on_invalid, ("fail", "skip")),
+            ("unknown_parents", self.unknown_parents, ("reject", "accept")),
+        ):
+            if value not in known:
+                raise PolarConfigurationError(f"{name} is {value!r}; it is one of {', '.join(known)}")
+        if self.on_invalid == "skip" and self.rejected_path is None:
+            raise PolarConfigurationError("on_invalid='skip' needs rejected_path, where the skipped rows are kept")
+        for name, number, most in (
+            ("batch_size", self.batch_size, _MAX_BATCH),
+            ("max_concurrency", self.max_concurrency, _MAX_CONCURRENCY),
+        ):
+            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
+                raise PolarConfigurationError(f"{name} is {number!r}; it is a whole number from 1 to {most}")
+        if self.requests_per_minute is not None and not self.requests_per_minute > 0:
+            raise PolarConfigurationError(f"requests_per_minute is {self.requests_per_minute}; it must be positive")
+        if self.idempotency_scope is not None and not str(self.idempotency_scope).strip():
+            raise PolarConfigurationError("idempotency_scope is empty; for no scope at all say 'content'")
+        if self.mapping is not None:
+            from airflow_provider_polar.events.mapping import EventMapping
+
+            EventMapping(self.mapping)
+        if self.source is not None and not is_templated(self.source):
+            from airflow_provider_polar.events.sources import format_of, is_glob
+
+            if not is_glob(str(self.source)):
+                format_of(str(self.source))
+
+    def _rendered_events(self) -> Iterable[Any]:
+        events: Any = self.events
+        if isinstance(events, str):
+            try:
+                events = json.loads(events)
+            except ValueError:
+                raise PolarConfigurationError("events is text that is not JSON; it is a list of events") from None
+        return as_rows(events, "events")
+
+    def _scope(self, context: Context) -> str:
+        from airflow_provider_polar.events import identity
+
+        if self.idempotency_scope is None:
+            ti = context["ti"]
+            return identity.run_scope(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+        scope = str(self.idempotency_scope).strip()
+        if not scope:
+            raise PolarConfigurationError("idempotency_scope has rendered to nothing; for none at all say 'content'")
+        return identity.CONTENT_SCOPE if scope == CONTENT_SCOPE else identity.named_scope(scope)
+
+    def _options(self, context: Context) -> IngestOptions:
+        from airflow_provider_polar.events.ingest import IngestOptions
+
+        return IngestOptions(
+            scope=self._scope(context),
+            on_invalid=self.on_invalid,
+            unknown_parents=self.unknown_parents,
+            batch_size=self.batch_size,
+            max_concurrency=self.max_concurrency,
+            dry_run=self.is_dry_run,
+        )
+
+    # Steps
+
+    def _ingest_source(self, context: Context) -> IngestSummary:
+        from airflow_provider_polar.events.sources import rows_of_files
+
+        paths = self._paths()
+        return self._ingest(context, rows_of_files(paths), [str(path) for path in paths])
+
+    def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
+        from airflow_provider_polar.events.sources import rows_in_memory
+
+        return self._ingest(context, rows_in_memory(events), [""])
+
+    def _paths(self) -> list[ObjectStoragePath]:
+        from airflow_provider_polar.events.sources import is_glob
+
+        path = storage_path(self.source, self.source_conn_id)
+        if not is_glob(str(path)):
+            return [path]
+        found = sorted(name for name in path.fs.glob(path.path) if not path.fs.isdir(name))
+        if not found:
+            raise PolarSourceError(f"no file matches {path}")
+        self.log.info("%s files match %s", len(found), path)
+        return [ObjectStoragePath(path.fs.unstrip_protocol(name), conn_id=self.source_conn_id) for name in found]
+
+    def _rejected_path(self) -> ObjectStoragePath | None:
+        return None if self.rejected_path is None else storage_path(self.rejected_path, self.rejected_conn_id)
+
+    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str]) -> IngestSummary:
+        from airflow_provider_polar.events.ingest import Ingest
+        from airflow_provider_polar.events.mapping import EventMapping
+        from airflow_provider_polar.hooks.polar import PolarHook
+
+        hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
+        try:
+            ingest = Ingest(
+                hook.get_conn,
+                self._options(context),
+                rejected=self._rejected_path(),
+                progress=_TaskProgress(context, self.log),
+                log=self.log,
+            )
+            mapping = None if self.mapping is None else EventMapping(self.mapping)
+            return ingest.run(rows, mapping=mapping, sources=sources)
+        finally:
+            hook.close()
+
+
+class _TaskProgress:
+    """Progress in the state that Airflow (from 3.3) keeps for a task through its retries; nothing before."""
+
+    def __init__(self, context: Context, log: Any) -> None:
+        self._store: Any = context.get("task_state_store")
+        self._log = log
+
+    def load(self) -> Any:
+        return self._try("read", lambda: self._store.get(_PROGRESS))
+
+    def save(self, state: dict[str, Any]) -> None:
+        self._try("kept", lambda: self._store.set(_PROGRESS, state))
+
+    def clear(self) -> None:
+        self._try("cleared", lambda: self._store.delete(_PROGRESS))
+
+    def _try(self, what: str, call: Any) -> Any:
+        if self._store is None:
+            return None
+        try:
+            return call()
+        except Exception as error:  # an optimisation must not fail the task
+            self._log.warning("The progress could not be %s (%s); this costs time only.", what, type(error).__name__)
+            return None
+
+
+def as_rows(events: Any, what: str) -> Iterable[Any]:
+    """``events`` if it is an iterable of events.
+
+    :raises PolarConfigurationError: for anything else, such as one event alone, or nothing.
+    """
+    if isinstance(events, Iterable) and not isinstance(events, (str, bytes, Mapping)):
+        return events
+    told = "None: the upstream task has returned nothing" if events is None else f"a {type(events).__name__}"
+    raise PolarConfigurationError(f"{what} is {told}; it is a list of events")

@@ -1,0 +1,238 @@
+"""The ingest operator and its decorator in a real Airflow, against the local Polar."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIngestIncompleteError
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
+from airflow_provider_polar.testing import LocalPolar
+
+EVENT = {"name": "call.made", "external_customer_id": "c1", "timestamp": "2026-01-01T00:00:00Z"}
+KEYS = {"events", "inserted", "duplicates", "rejected", "batches", "rejected_path"}
+RunDag = Callable[..., Any]
+
+
+def _dag(name: str) -> DAG:
+    return DAG(dag_id=name, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def departures(tmp_path: Path) -> Path:
+    path = tmp_path / "departures.jsonl.gz"
+    with gzip.open(path, "wt") as file:
+        for number in range(2500):
+            file.write(json.dumps({"carrier": f"c{number % 5}", "flight": number, "dep": "2026-01-01 10:00"}) + "\n")
+    return path
+
+
+MAPPING = {
+    "name": {"const": "flight.departed"},
+    "external_customer_id": "carrier",
+    "timestamp": {"column": "dep", "timezone": "America/New_York"},
+    "metadata": {"flight": "flight"},
+}
+
+
+def test_a_file_is_mapped_and_each_run_is_billed(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str, departures: Path
+) -> None:
+    with _dag("ingest_file") as dag:
+        PolarIngestEventsOperator(task_id="ingest", source=f"file://{departures}", mapping=MAPPING)
+    run = run_dag(dag, logical_date=datetime(2026, 2, 1, tzinfo=UTC))
+    assert run.state == "success"
+    assert run.xcom("ingest") == {
+        "events": 2500,
+        "inserted": 2500,
+        "duplicates": 0,
+        "rejected": 0,
+        "batches": 3,
+        "rejected_path": None,
+    }
+    assert polar_server.events()[0]["timestamp"] == "2026-01-01T15:00:00Z"
+
+    other = run_dag(dag, logical_date=datetime(2026, 2, 2, tzinfo=UTC))
+    assert other.xcom("ingest")["inserted"] == 2500
+    assert polar_server.count() == 5000
+
+
+def test_the_same_run_stores_nothing_twice(polar_server: LocalPolar, polar_connection: str, departures: Path) -> None:
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    operator = PolarIngestEventsOperator(task_id="ingest", source=f"file://{departures}", mapping=MAPPING)
+    assert operator.execute({"ti": ti})["inserted"] == 2500
+    result = operator.execute({"ti": ti})
+    assert (result["inserted"], result["duplicates"]) == (0, 2500)
+    assert polar_server.count() == 2500
+
+
+def test_a_retry_goes_on_from_the_stored_batches(
+    polar_server: LocalPolar, polar_connection: str, departures: Path
+) -> None:
+    """The way Airflow 3.3 keeps state through retries, and what a success leaves of it."""
+    store: dict[str, Any] = {}
+    state = SimpleNamespace(get=store.get, set=store.__setitem__, delete=lambda key: store.pop(key, None))
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    operator = PolarIngestEventsOperator(
+        task_id="ingest", source=f"file://{departures}", mapping=MAPPING, max_concurrency=1
+    )
+    polar_server.fail("status", status=403, path="ingest", after=1, times=1)
+    with pytest.raises(PolarIngestIncompleteError, match=r"1 are stored; not stored: batch 2 .*, batch 3"):
+        operator.execute({"ti": ti, "task_state_store": state})
+    polar_server.clear_requests()
+    result = operator.execute({"ti": ti, "task_state_store": state})
+    assert (result["inserted"], result["duplicates"]) == (2500, 0)
+    assert len(polar_server.requests) == 2
+    assert store == {}
+
+
+def test_a_state_store_that_fails_costs_nothing(polar_server: LocalPolar, polar_connection: str) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("no supervisor")
+
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    state = SimpleNamespace(get=broken, set=broken, delete=broken)
+    operator = PolarIngestEventsOperator(task_id="ingest", events=[EVENT])
+    assert operator.execute({"ti": ti, "task_state_store": state})["inserted"] == 1
+
+
+def test_events_come_from_an_upstream_task(run_dag: RunDag, polar_server: LocalPolar, polar_connection: str) -> None:
+    with _dag("ingest_xcom") as dag:
+
+        @task
+        def usage() -> list[dict[str, Any]]:
+            return [EVENT, EVENT, {**EVENT, "metadata": {"n": 1}}]
+
+        PolarIngestEventsOperator(task_id="ingest", events=usage())
+    run = run_dag(dag)
+    assert run.xcom("ingest")["inserted"] == 3
+    assert polar_server.count() == 3
+
+
+def test_mapped_tasks_have_scopes_of_their_own(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
+) -> None:
+    with _dag("ingest_mapped") as dag:
+        PolarIngestEventsOperator.partial(task_id="ingest").expand(events=[[EVENT], [EVENT]])
+    assert run_dag(dag).state == "success"
+    assert polar_server.count() == 2
+
+
+def test_a_scope_of_ones_own_is_shared_by_runs_and_templated(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
+) -> None:
+    with _dag("ingest_scope") as dag:
+        PolarIngestEventsOperator(task_id="one", events=[EVENT], idempotency_scope="{{ dag.dag_id }}")
+        PolarIngestEventsOperator(task_id="other", events=[EVENT], idempotency_scope="ingest_scope")
+    run_dag(dag, logical_date=datetime(2026, 2, 1, tzinfo=UTC))
+    run_dag(dag, logical_date=datetime(2026, 2, 2, tzinfo=UTC))
+    assert polar_server.count() == 1
+
+
+def test_a_function_that_yields_events_is_an_ingest_task(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
+) -> None:
+    from airflow_provider_polar.decorators.ingest import polar_ingest_task
+
+    with _dag("ingest_function") as dag:
+
+        @polar_ingest_task(batch_size=2)
+        def calls(number: int, dag_run: Any = None) -> Any:
+            for index in range(number):
+                yield {**EVENT, "metadata": {"index": index, "run": dag_run.run_id}}
+
+        @polar_ingest_task
+        def returned() -> Any:
+            return [EVENT]
+
+        calls(5)
+        returned()
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("calls")["batches"] == 3
+    assert run.xcom("returned")["inserted"] == 1
+    assert polar_server.count() == 6
+
+
+def test_invalid_rows_fail_the_task_before_any_request(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
+) -> None:
+    with _dag("ingest_invalid") as dag:
+        PolarIngestEventsOperator(task_id="ingest", events=[EVENT, {"name": "x"}], retries=3)
+    run = run_dag(dag)
+    assert run.states() == {"ingest": "failed"}
+    assert polar_server.requests == []
+
+
+def test_invalid_rows_are_set_aside(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str, tmp_path: Path
+) -> None:
+    with _dag("ingest_skip") as dag:
+        PolarIngestEventsOperator(
+            task_id="ingest",
+            events=[EVENT, {"name": "x"}],
+            on_invalid="skip",
+            rejected_path=f"file://{tmp_path}/{{{{ run_id }}}}/rejected.jsonl",
+        )
+    result = run_dag(dag).xcom("ingest")
+    assert set(result) == KEYS
+    assert (result["inserted"], result["rejected"]) == (1, 1)
+    (line,) = Path(result["rejected_path"].removeprefix("file://")).read_text().splitlines()
+    assert json.loads(line) == {
+        "row": 2,
+        "problems": [{"field": "", "message": "has no customer: give customer_id or external_customer_id"}],
+        "event": {"name": "x"},
+    }
+
+
+def test_a_dry_run_sends_nothing_and_needs_no_connection(run_dag: RunDag, polar_server: LocalPolar) -> None:
+    with _dag("ingest_dry") as dag:
+        PolarIngestEventsOperator(task_id="ingest", events=[EVENT, EVENT], dry_run=True)
+    result = run_dag(dag).xcom("ingest")
+    assert result == {"events": 2, "inserted": 0, "duplicates": 0, "rejected": 0, "batches": 1, "rejected_path": None}
+    assert polar_server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, "exactly one of events and source"),
+        ({"events": [], "source": "a.jsonl"}, "exactly one of events and source"),
+        ({"events": [], "on_invalid": "ignore"}, "on_invalid"),
+        ({"events": [], "on_invalid": "skip"}, "needs rejected_path"),
+        ({"events": [], "batch_size": 0}, "batch_size"),
+        ({"events": [], "batch_size": 32768}, "batch_size"),
+        ({"events": [], "max_concurrency": 0}, "max_concurrency"),
+        ({"events": [], "requests_per_minute": 0}, "requests_per_minute"),
+        ({"events": [], "idempotency_scope": " "}, "idempotency_scope"),
+        ({"events": [], "unknown_parents": "maybe"}, "unknown_parents"),
+        ({"events": [], "mapping": {"nam": "x"}}, "unknown field 'nam'"),
+        ({"source": "s3://bucket/data.xlsx"}, "does not say its format"),
+    ],
+)
+def test_what_cannot_be_is_refused_when_the_dag_is_parsed(parameters: dict[str, Any], told: str) -> None:
+    with pytest.raises(PolarConfigurationError, match=told):
+        PolarIngestEventsOperator(task_id="ingest", **parameters)
+
+
+def test_templates_are_not_judged_before_they_are_rendered() -> None:
+    operator = PolarIngestEventsOperator(task_id="ingest", source="{{ params.path }}")
+    assert set(operator.template_fields) >= {"events", "source", "polar_conn_id", "idempotency_scope", "rejected_path"}
+
+
+def test_the_decorator_takes_no_events() -> None:
+    from airflow_provider_polar.decorators.ingest import polar_ingest_task
+
+    def calls() -> list[Any]:
+        return []
+
+    with _dag("decorator_clash"), pytest.raises(PolarConfigurationError, match="the function gives the events"):
+        polar_ingest_task(events=[EVENT])(calls)()
