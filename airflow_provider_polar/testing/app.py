@@ -97,6 +97,8 @@ class PolarApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         body = await _read(receive)
+        if body is None:
+            return
         parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         method, path = scope["method"], scope["path"]
         if path.startswith(CONTROL_PREFIX):
@@ -330,12 +332,14 @@ def _plain(status: int, text: str) -> Answer:
     return Answer(status, text.encode(), [("content-type", "text/plain; charset=utf-8")])
 
 
-async def _read(receive: Receive) -> bytes:
-    """The body, to its end; what exceeds Polar's limit is read and forgotten."""
+async def _read(receive: Receive) -> bytes | None:
+    """The body, to its end; what exceeds Polar's limit is read and forgotten. None if the client went away."""
     parts: list[bytes] = []
     size = 0
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         part = message.get("body", b"")
         if size <= MAX_BODY:
             parts.append(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -141,6 +142,8 @@ class LocalPolar:
         organization_id: str | None = None,
     ) -> list[str]:
         """Put events straight into the server, nothing validated, and return their ids.
+
+        Raises sqlite3.IntegrityError, storing nothing, for an id or an external id that is stored already.
 
         :param events: name, timestamp (aware datetime or ISO 8601 text, any moment; now by default),
             external_customer_id or customer_id, metadata, source, external_id, parent_id, id.
@@ -285,6 +288,6 @@ class LocalPolar:
                 case "DELETE", "requests":
                     self.clear_requests()
                     return 200, {}
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, sqlite3.IntegrityError) as error:
             return 400, {"detail": str(error)}
         return 404, {"detail": f"no control {method} {path}"}

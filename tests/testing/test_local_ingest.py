@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,7 +64,9 @@ class TestCustomers:
         customer = polar_server.add_customer("known")
         assert send(client, event(customer_id=customer["id"])).status_code == 200
         unknown = "5c27e45b-7259-4c1b-a3fa-1f1625ba8e66"
+        moment = "2026-10-01T00:00:00Z"
         assert send(client, event(customer_id=unknown)).status_code == 200
+        assert send(client, event(customer_id=customer["id"], timestamp=moment)).status_code == 200
         assert {(e["customer_id"], e["external_customer_id"]) for e in polar_server.events()} == {(None, "c1")}
 
     def test_a_customer_is_shown_once_it_is_known(self, polar_server: LocalPolar, client: httpx.Client) -> None:
@@ -163,3 +167,20 @@ def test_amounts_come_back_as_text(polar_server: LocalPolar, client: httpx.Clien
 def test_slashes(client: httpx.Client, method: str, path: str, target: str) -> None:
     answer = client.request(method, path, content=b"{}" if method == "POST" else None)
     assert (answer.status_code, answer.headers["location"]) == (307, str(client.base_url.join(target)))
+
+
+def test_a_sender_that_dies_halfway_stores_nothing(polar_server: LocalPolar, client: httpx.Client) -> None:
+    body = json.dumps({"events": [event()]}).encode()
+    with socket.create_connection(("127.0.0.1", polar_server.port)) as connection:
+        head = f"POST /v1/events/ingest HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) * 2}\r\n"
+        head += f"Authorization: Bearer {polar_server.token}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+    assert client.get("/v1/events/").json()["items"] == []
+    assert polar_server.count() == 0
+
+
+def test_events_put_in_are_stored_all_or_not_at_all(polar_server: LocalPolar, client: httpx.Client) -> None:
+    polar_server.add_events([{"name": "a", "external_id": "1"}])
+    with pytest.raises(sqlite3.IntegrityError):
+        polar_server.add_events([{"name": "b"}, {"name": "c", "external_id": "1"}])
+    assert client.get("/v1/events/").json()["pagination"]["total_count"] == polar_server.count() == 1
