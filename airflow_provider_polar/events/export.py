@@ -178,6 +178,8 @@ class WindowExport:
     def _report_missing(self, manifest: Manifest) -> None:
         spots = "; ".join(
             f"[{spot['start']}, {spot['end']}): {spot['counted']} counted, {spot['given']} given ({spot['reason']})"
+            if spot["counted"]
+            else f"[{spot['start']}, {spot['end']}): {spot['reason']}"
             for spot in manifest.missing[:10]
         )
         more = f"; and {len(manifest.missing) - 10} more" if len(manifest.missing) > 10 else ""

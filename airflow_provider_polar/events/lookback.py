@@ -45,8 +45,8 @@ def compare(
 ) -> Comparison:
     """Asks for the count of each exported window.
 
-    :param windows: adjacent or not, with manifests, all of them inside ``within``.
-    :param within: the span of time in which what lies between the windows is unexported.
+    :param windows: exported windows, adjacent or not, overlapping or not.
+    :param within: the span of time in which what none of them covers is unexported.
     """
     equal: list[EventWindow] = []
     changed: list[EventWindow] = []

@@ -1,0 +1,133 @@
+"""Compares exported windows with Polar, without a new export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._storage import is_templated, storage_path
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.events.lookback import Comparison
+    from airflow_provider_polar.windows import CalendarWindow
+
+
+class PolarReconcileEventsOperator(BaseOperator):
+    """Compares every exported window in a range of time with what Polar counts now: one request a window.
+
+    Events never change and are never deleted, so an equal count means that the files still hold every event.
+
+    Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those with late events: ``start``,
+    ``end``) and ``missing`` (spans of the range without a manifest).
+
+    :param destination: directory of the manifests, as text or ``ObjectStoragePath`` (templated).
+    :param destination_conn_id: Airflow connection of the store (templated).
+    :param start: first moment of the range, aware datetime or ISO 8601 text with a zone (templated). Windows that
+        reach over an edge of the range are compared whole.
+    :param end: first moment after it (templated). Without both, the range follows the run; see
+        :func:`airflow_provider_polar.windows.resolve_window`.
+    :param window: length of the range, where the run gives only its one end.
+    :param filters: the filters of the exports (templated); differently filtered exports are not looked at.
+    :param requests_per_minute: request budget of this task, in place of the connection's.
+    :param on_difference: ``fail`` if a window has changed or is missing, or ``warn``.
+    :param polar_conn_id: connection of type ``polar`` (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "polar_conn_id",
+        "destination",
+        "destination_conn_id",
+        "start",
+        "end",
+        "filters",
+    )
+    ui_color = "#e8eefc"
+
+    def __init__(
+        self,
+        *,
+        destination: str | ObjectStoragePath,
+        destination_conn_id: str | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        window: timedelta | str | CalendarWindow | None = None,
+        filters: EventFilters | Mapping[str, Any] | None = None,
+        requests_per_minute: float | None = None,
+        on_difference: Literal["fail", "warn"] = "fail",
+        polar_conn_id: str = PolarHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+        self.start = start
+        self.end = end
+        self.window = window
+        self.filters = filters
+        self.requests_per_minute = requests_per_minute
+        self.on_difference = on_difference
+        self.polar_conn_id = polar_conn_id
+        if on_difference not in ("fail", "warn"):
+            raise PolarConfigurationError(f"on_difference is {on_difference!r}; there are 'fail' and 'warn'")
+        if not is_templated(filters):
+            from airflow_provider_polar.api.filters import EventFilters
+
+            EventFilters.parse(filters)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Compares.
+
+        :raises PolarIncompleteError: windows have changed or are missing; a retry helps once they are exported.
+        :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
+        """
+        with failing_clearly():
+            from airflow_provider_polar.events.driver import CompleteReader
+            from airflow_provider_polar.events.lookback import compare
+            from airflow_provider_polar.events.manifest import windows_exported
+            from airflow_provider_polar.events.storage import Directory
+            from airflow_provider_polar.windows import resolve_window
+
+            span = resolve_window(context, start=self.start, end=self.end, window=self.window)
+            hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
+            filters = hook.filters(self.filters)
+            directory = Directory(storage_path(self.destination, self.destination_conn_id))
+            windows = [w for w in windows_exported(directory, filters) if w.start < span.end and w.end > span.start]
+            try:
+                found = compare(CompleteReader(hook.get_conn(), filters), directory, filters, windows, span)
+            finally:
+                hook.close()
+            self._report(found, directory.url)
+        return {
+            "windows": len(found.equal) + len(found.changed),
+            "equal": len(found.equal),
+            "changed": [window.to_dict() for window in found.changed],
+            "missing": [window.to_dict() for window in found.unexported],
+        }
+
+    def _report(self, found: Comparison, where: str) -> None:
+        self.log.info("%s exported windows in %s are what Polar counts", len(found.equal), where)
+        parts = []
+        if found.changed:
+            parts.append(f"{len(found.changed)} gained events since: {_some(found.changed)}")
+        if found.unexported:
+            parts.append(f"no manifest covers {_some(found.unexported)}")
+        if not parts:
+            return
+        message = f"the exports in {where} are not all that Polar counts: {'; '.join(parts)}. Export these again"
+        if self.on_difference == "fail":
+            raise PolarIncompleteError(message, missing=[w.to_dict() for w in (*found.changed, *found.unexported)])
+        self.log.warning("%s", message)
+
+
+def _some(windows: Sequence[Any]) -> str:
+    more = f" and {len(windows) - 10} more" if len(windows) > 10 else ""
+    return ", ".join(map(str, windows[:10])) + more
