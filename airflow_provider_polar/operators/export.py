@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, report_lineage, storage_path
 
@@ -61,7 +62,12 @@ class PolarExportEventsOperator(BaseOperator):
     :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta or a
         number of windows: one request each, and those that gained late events are exported again.
     :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing.
+    :param partition_key: partition key for the asset events of a run that is not itself partitioned (templated),
+        ``strftime`` fields being the window's start, e.g. ``%Y-%m-%d``. Airflow 3.3 and newer; such events start
+        partitioned DAGs only.
     :param polar_conn_id: connection of type ``polar`` (templated).
+
+    The events of the task's asset ``outlets`` say ``window``, ``rows``, ``files``, ``manifest`` and ``complete``.
     """
 
     template_fields: Sequence[str] = (
@@ -75,7 +81,9 @@ class PolarExportEventsOperator(BaseOperator):
         "compression",
         "include_fields",
         "exclude_fields",
+        "partition_key",
     )
+    operator_extra_links = (PolarEventsLink(), PolarManifestLink())
     ui_color = "#e8eefc"
 
     def __init__(
@@ -98,6 +106,7 @@ class PolarExportEventsOperator(BaseOperator):
         settle: timedelta | None = None,
         lookback: timedelta | int | None = None,
         on_incomplete: Literal["fail", "warn"] = "fail",
+        partition_key: str | None = None,
         polar_conn_id: str = PolarHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
@@ -119,6 +128,7 @@ class PolarExportEventsOperator(BaseOperator):
         self.settle = settle
         self.lookback = lookback
         self.on_incomplete = on_incomplete
+        self.partition_key = partition_key
         self.polar_conn_id = polar_conn_id
         self._check()
 
@@ -162,8 +172,9 @@ class PolarExportEventsOperator(BaseOperator):
         :raises PolarApiError: Polar failed; a retry goes on from the finished slices.
         """
         with failing_clearly():
+            from airflow_provider_polar.assets.emission import emit_export
             from airflow_provider_polar.events.storage import Directory
-            from airflow_provider_polar.windows import resolve_window
+            from airflow_provider_polar.windows import advance_watermark, resolve_window
 
             layout = self._layout()
             layout.check_installed()
@@ -171,11 +182,23 @@ class PolarExportEventsOperator(BaseOperator):
             hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
             filters = hook.filters(self.filters)
             directory = Directory(storage_path(self.destination, self.destination_conn_id))
+            show_events(self, hook.settings.environment, window=window, filters=filters)
             self._settle(window)
             try:
-                return self._export(hook.get_conn(), directory, window, filters, layout)
+                result = self._export(hook.get_conn(), directory, window, filters, layout)
             finally:
                 hook.close()
+            show_manifest(self, result["manifest"])
+            emit_export(context, result, destination=directory.url, partition_key=self.partition_key)
+            advance_watermark(context, window)
+            self._exported = (filters.name or (), directory.url, result)
+            return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """What OpenLineage's provider asks for when the task has ended."""
+        from airflow_provider_polar.assets.lineage import export_lineage
+
+        return export_lineage(self.polar_conn_id, *self._exported)
 
     def _settle(self, window: EventWindow) -> None:
         wait = (window.end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()
