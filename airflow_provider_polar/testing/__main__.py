@@ -24,6 +24,14 @@ def _rate_limit(text: str) -> tuple[int, float]:
         raise argparse.ArgumentTypeError(f"{text!r} is not REQUESTS/SECONDS, such as 100/60") from None
 
 
+def _lag(text: str) -> float | tuple[float, float]:
+    earliest, dash, latest = text.partition("-")
+    try:
+        return (float(earliest), float(latest)) if dash else float(earliest)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SECONDS or FROM-TO, such as 0.4-1.6") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_polar.testing", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes a free one")
@@ -31,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", metavar="PATH", help="SQLite file that outlives the server")
     parser.add_argument("--seed", action="store_true", help="fill an empty server with demo events")
     parser.add_argument("--environment", choices=["sandbox", "production"], default="sandbox")
-    parser.add_argument("--visibility-lag", type=float, default=0.0, metavar="S", help="seconds until listed")
+    parser.add_argument("--visibility-lag", type=_lag, default=0.0, metavar="S", help="seconds, or 0.4-1.6")
     parser.add_argument("--rate-limit", type=_rate_limit, metavar="N/SECONDS", help="such as 100/60")
     parser.add_argument("--bounds", choices=["millisecond", "second"], default="millisecond")
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this, and then stop")

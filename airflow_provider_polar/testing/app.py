@@ -30,7 +30,7 @@ from airflow_provider_polar.testing.query import (
     select_events,
     select_names,
 )
-from airflow_provider_polar.testing.store import Store, label
+from airflow_provider_polar.testing.store import Lag, Store, label
 from airflow_provider_polar.testing.times import to_text
 
 Scope = MutableMapping[str, Any]
@@ -50,7 +50,7 @@ class Settings:
     """How this local Polar behaves; may be changed while it runs."""
 
     environment: Literal["sandbox", "production"] = "sandbox"
-    visibility_lag: float = 0.0
+    visibility_lag: Lag = 0.0
     rate_limit: tuple[int, float] | None = None
     bounds: Literal["millisecond", "second"] = "millisecond"
     collapse_duplicates: bool = False

@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from airflow_provider_polar.testing.errors import Invalid
-from airflow_provider_polar.testing.store import NewEvent, Store
+from airflow_provider_polar.testing.store import Lag, NewEvent, Store
 from airflow_provider_polar.testing.times import to_microseconds
 
 MAX_NEW_EVENTS = 32_767
@@ -99,7 +99,7 @@ class Ingested:
     duplicates: int
 
 
-def ingest(store: Store, organization: str, body: bytes, *, visible_after: float) -> Ingested:
+def ingest(store: Store, organization: str, body: bytes, *, visible_after: Lag) -> Ingested:
     """Store a batch, all or nothing; raises Invalid (422) or ServerError (500)."""
     payload = _load(body)
     try:

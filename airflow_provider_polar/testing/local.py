@@ -17,7 +17,7 @@ from airflow_provider_polar.testing.demo import CUSTOMERS, system_events, user_e
 from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
 from airflow_provider_polar.testing.serve import ServerThread
-from airflow_provider_polar.testing.store import Store, new_event
+from airflow_provider_polar.testing.store import Lag, Store, new_event
 
 SCOPES = ("events:read", "events:write")
 
@@ -29,7 +29,8 @@ class LocalPolar:
     :param port: 0 takes a free one.
     :param database: path of an SQLite file that outlives the server; None keeps everything in memory.
     :param environment: ``sandbox`` answers carry ``x-polar-sandbox: 1``.
-    :param visibility_lag: seconds from ingest until lists show an event.
+    :param visibility_lag: seconds from ingest until lists show an event; a pair, (0.4, 1.6), shows the events
+        of a batch one by one between the two, as the real server does.
     :param rate_limit: (requests, seconds) for each organization; None for no limit.
     :param bounds: ``second`` cuts list bounds to whole seconds, as Polar did before July 2026.
     :param collapse_duplicates: give a row once although the index has it twice, so that the page is short.
@@ -43,7 +44,7 @@ class LocalPolar:
         port: int = 0,
         database: str | None = None,
         environment: Literal["sandbox", "production"] = "sandbox",
-        visibility_lag: float = 0.0,
+        visibility_lag: Lag = 0.0,
         rate_limit: tuple[int, float] | None = None,
         bounds: Literal["millisecond", "second"] = "millisecond",
         collapse_duplicates: bool = False,
@@ -135,7 +136,7 @@ class LocalPolar:
         self,
         events: Iterable[Mapping[str, Any]],
         *,
-        visible_after: float = 0.0,
+        visible_after: Lag = 0.0,
         index: bool = True,
         store: bool = True,
         copies: int = 1,
@@ -147,7 +148,7 @@ class LocalPolar:
 
         :param events: name, timestamp (aware datetime or ISO 8601 text, any moment; now by default),
             external_customer_id or customer_id, metadata, source, external_id, parent_id, id.
-        :param visible_after: seconds until lists show them.
+        :param visible_after: seconds until lists show them, or a pair between which they are shown one by one.
         :param index: False leaves them out of what lists count and give: stored, but not listed.
         :param store: False leaves them out of the store: counted, but not given.
         :param copies: how often the index has each: 2 counts and gives it twice.
@@ -259,15 +260,15 @@ class LocalPolar:
                         "faults": self._faults.describe(),
                     }
                 case "PATCH", "settings":
-                    for name, value in given.items():
+                    for name, value in _pairs(given).items():
                         if not hasattr(self.settings, name):
                             raise ValueError(f"no setting {name!r}")
-                        setattr(self.settings, name, tuple(value) if isinstance(value, list) else value)
+                        setattr(self.settings, name, value)
                     return 200, asdict(self.settings)
                 case "GET", "truth":
                     return 200, {"events": self.events(**given)}
                 case "POST", "events":
-                    return 200, {"ids": self.add_events(**given)}
+                    return 200, {"ids": self.add_events(**_pairs(given))}
                 case "POST", "customers":
                     return 200, self.add_customer(**given)
                 case "POST", "organizations":
@@ -291,3 +292,11 @@ class LocalPolar:
         except (TypeError, ValueError, sqlite3.IntegrityError) as error:
             return 400, {"detail": str(error)}
         return 404, {"detail": f"no control {method} {path}"}
+
+
+def _pairs(given: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no pairs, only lists; of the arguments that may come as a pair none may come as a list."""
+    paired = ("visibility_lag", "visible_after", "rate_limit")
+    return {
+        name: tuple(value) if name in paired and isinstance(value, list) else value for name, value in given.items()
+    }

@@ -7,6 +7,7 @@ take ids, order and count from. They can disagree, and a test can make them disa
 from __future__ import annotations
 
 import json
+import random
 import time
 from array import array
 from bisect import bisect_left, bisect_right
@@ -19,6 +20,8 @@ from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.times import to_microseconds, to_text
 
 TIE_ORDERS = 4
+Lag = float | tuple[float, float]
+"""Seconds until lists show an event; a pair lets a batch be seen in pieces, from the one to the other."""
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_ANALYTICS = (
@@ -79,13 +82,14 @@ class Store:
         organization: str,
         events: Iterable[NewEvent],
         *,
-        visible_after: float = 0.0,
+        visible_after: Lag = 0.0,
         index: bool = True,
         store: bool = True,
         copies: int = 1,
     ) -> list[str]:
         """Put events into the store and, `copies` times, into the index, seen after `visible_after` seconds."""
-        visible_at = time.time() + visible_after
+        earliest, latest = visible_after if isinstance(visible_after, tuple) else (visible_after,) * 2
+        now = time.time()
         ids: list[str] = []
         with self._lock:
             self._db.execute("BEGIN")
@@ -122,8 +126,8 @@ class Store:
                             event.id,
                             organization,
                             event.microseconds // 1000,
-                            int(visible_after <= 0 and not waits),
-                            None if waits else visible_at,
+                            int(latest <= 0 and not waits),
+                            None if waits else now + random.uniform(earliest, latest),
                             event.name,
                             event.source,
                             event.customer_id,
@@ -134,7 +138,7 @@ class Store:
                         index_rows.extend([index_row] * copies)
                 self._db.executemany(_INSERT_EVENT, rows)
                 self._db.executemany(_INSERT_ANALYTICS, index_rows)
-                self._adopt(organization, visible_at)
+                self._adopt(organization, now + latest)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._db.execute("ROLLBACK")

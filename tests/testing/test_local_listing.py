@@ -205,6 +205,17 @@ class TestTwoStores:
             time.sleep(0.02)
         assert client.get(f"/v1/events/{event['id']}").json()["id"] == event["id"]
 
+    def test_a_batch_is_seen_in_pieces(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.settings.visibility_lag = (0.0, 0.6)
+        events = [{"name": "a", "external_customer_id": "c"}] * 500
+        client.post("/v1/events/ingest", json={"events": events})
+        counts = {total(client)}
+        deadline = time.monotonic() + 5
+        while 500 not in counts:
+            assert time.monotonic() < deadline
+            counts.add(total(client))
+        assert len(counts) > 3
+
     @pytest.mark.parametrize("by", ["id", "external_id"])
     def test_a_child_is_seen_once_its_parent_arrives(
         self, polar_server: LocalPolar, client: httpx.Client, by: str

@@ -74,7 +74,7 @@ def test_a_database_outlives_the_server(start: Start, tmp_path: Path) -> None:
 
 
 def test_options(start: Start) -> None:
-    _, client = start("--rate-limit", "2/30", "--visibility-lag", "60", "--environment", "production")
+    _, client = start("--rate-limit", "2/30", "--visibility-lag", "60-70", "--environment", "production")
     with client:
         event = {"name": "a", "external_customer_id": "c"}
         client.post("/v1/events/ingest", json={"events": [event]})
@@ -103,8 +103,9 @@ class TestControl:
         assert (state["requests"], state["faults"]) == (0, [])
 
     def test_settings(self, polar_server: LocalPolar, client: httpx.Client) -> None:
-        client.patch("/_local/settings", json={"rate_limit": [1, 60], "bounds": "second"})
-        assert (polar_server.settings.rate_limit, polar_server.settings.bounds) == ((1, 60), "second")
+        client.patch("/_local/settings", json={"rate_limit": [2, 60], "visibility_lag": [0.5, 1]})
+        assert polar_server.settings.rate_limit == (2, 60)
+        assert polar_server.settings.visibility_lag == (0.5, 1)
         assert client.patch("/_local/settings", json={"lag": 1}).status_code == 400
 
     def test_organizations_and_tokens(self, polar_server: LocalPolar, client: httpx.Client) -> None:
