@@ -220,6 +220,15 @@ class Found:
             else:
                 self.rows[row.id] = row
 
+    @property
+    def given(self) -> int:
+        """Places in Polar's index that gave a row."""
+        return len(self.rows) + len(self.repeated)
+
+    def notice(self, rows: Iterable[EventRow], box: Box) -> None:
+        """Adds rows that another page or a part of the box gave; that such a row comes again says nothing."""
+        self.rows.update((row.id, row) for row in rows if row in box)
+
     def include(self, other: Found) -> None:
         """Adds what was given of a part of the box that no other part holds."""
         self.rows.update(other.rows)
@@ -228,8 +237,7 @@ class Found:
 
     def lacking(self, box: Box, counted: int, reason: str) -> Found:
         """Itself, with what is not given of the box as one spot in the place of finer ones."""
-        given = len(self.rows) + len(self.repeated)
-        self.missing = [box.spot(counted, given, reason)] if counted > given else []
+        self.missing = [box.spot(counted, self.given, reason)] if counted > self.given else []
         return self
 
     def before(self, ms: int) -> Found:

@@ -58,9 +58,16 @@ def read_slice(window: EventWindow, filters: EventFilters, grain: int = MILLISEC
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of a page that the next count is to prove: all from ``start`` to the cursor."""
+    """Rows before the cursor that the next count is to prove.
+
+    :param start: where they begin.
+    :param proved_from: from here to the cursor they are proved by a count of their own.
+    :param counted: what was counted from ``start``.
+    :param expected: what the next answer should count from the cursor.
+    """
 
     start: int
+    proved_from: int
     rows: list[EventRow]
     counted: int
     expected: int
@@ -69,6 +76,7 @@ class _Pending:
 class _SliceReading:
     def __init__(self, window: EventWindow, filters: EventFilters, grain: int) -> None:
         self.window, self.filters, self.grain = window, filters, grain
+        self.first_grain = grain
         self.whole = Box.of(window, filters, grain)
         self.cursor = self.whole.start
         self.handed_on_to = window.start_ms
@@ -105,7 +113,7 @@ class _SliceReading:
             missing=tuple(self.missing),
             before=self.before,
             after=self.after,
-            arrived=max(0, counted - (self.first_count or 0)),
+            arrived=max(0, counted - (self.first_count or 0)) if self.grain == self.first_grain else 0,
             requests=self.requests,
             grain=self.grain,
         )
@@ -146,35 +154,40 @@ class _SliceReading:
         last = cell_start(max(row.ms for row in rows), self.grain)
         kept = [row for row in rows if row.ms < last]
         if kept:
-            self.pending = _Pending(self.cursor, kept, counted, counted - len(kept))
+            self.pending = _Pending(self.cursor, last, kept, counted, counted - len(kept))
             self.cursor = last
         else:
-            yield from self._resolve_up_to(last + self.grain, counted)
+            # All of one moment, which may hold more than a page; nothing was given before it.
+            found = yield from self._resolve(last, last + self.grain, counted)
+            rows = [*found.rows.values(), *found.repeated]
+            expected = counted - len(rows) - sum(spot.lost for spot in found.missing)
+            self.pending = _Pending(self.cursor, last, rows, counted, expected)
+            self.cursor = min(last + self.grain, rest.end)
+            if self.cursor == rest.end:
+                yield from self._prove_pending(0)
 
     def _prove_pending(self, counted: int) -> Reading[None]:
+        """Hands on the pending rows, read again where the count of what follows is not the expected one."""
         pending, self.pending = self.pending, None
         if pending is None:
             return
-        if counted == pending.expected:
-            yield self._hand_on(pending.rows, self.cursor)
-            return
-        cursor, self.cursor = self.cursor, pending.start
-        if self.budget.left > 0:
-            yield from self._resolve_up_to(cursor, pending.counted)
-        else:
-            found = Found(pending.rows)
-            box = self.whole.between(pending.start, reach(cursor, self.grain))
-            self.missing += found.lacking(box, pending.counted - counted, NOT_EXAMINED).missing
-            yield self._hand_on(pending.rows, cursor)
-            self.cursor = cursor
+        rows = pending.rows
+        if counted != pending.expected and pending.start < pending.proved_from:
+            if self.budget.left > 0:
+                found = yield from self._resolve(pending.start, pending.proved_from, pending.counted)
+                rows = [*found.rows.values(), *found.repeated, *(row for row in rows if row.ms >= pending.proved_from)]
+            elif counted < pending.expected:
+                given = sum(row.ms < pending.proved_from for row in rows)
+                box = self.whole.between(pending.start, reach(pending.proved_from, self.grain))
+                self.missing.append(box.spot(given + pending.expected - counted, given, NOT_EXAMINED))
+        yield self._hand_on(rows, self.cursor)
 
-    def _resolve_up_to(self, end: int, counted: int) -> Reading[None]:
-        """Reads from the cursor to ``end`` with counts of its own."""
-        box = self.whole.between(self.cursor, min(reach(end, self.grain), self.whole.end))
-        found = (yield from resolve(box, self.budget.part(64 + counted // 4))).before(end)
+    def _resolve(self, start: int, end: int, counted: int) -> Reading[Found]:
+        """Reads from ``start`` to ``end`` with counts of its own."""
+        box = self.whole.between(start, min(reach(end, self.grain), self.whole.end))
+        found = (yield from resolve(box, self.budget.part(128 + counted // 4))).before(end)
         self.missing += found.missing
-        yield self._hand_on([*found.rows.values(), *found.repeated], end)
-        self.cursor = end
+        return found
 
     def _over_a_hole(self, rest: Box, counted: int) -> Reading[None]:
         """A whole page of rows is not given. Later pages show where rows are given again."""
@@ -182,8 +195,10 @@ class _SliceReading:
         for page in sorted({1, last, *(2**i for i in range(1, last.bit_length()))}):
             rows = [row for row in (yield from asked(rest, page=page)).rows if row in rest]
             if rows:
-                first = cell_start(min(row.ms for row in rows), self.grain)
-                yield from self._resolve_up_to(max(first, self.cursor + self.grain), counted)
+                first = max(cell_start(min(row.ms for row in rows), self.grain), self.cursor + self.grain)
+                found = yield from self._resolve(self.cursor, first, counted)
+                yield self._hand_on([*found.rows.values(), *found.repeated], first)
+                self.cursor = first
                 return
         self.missing.append(rest.spot(counted, 0, NOT_GIVEN))
         self.cursor = rest.end

@@ -1,12 +1,18 @@
-"""Reads a box again, ever more finely cut, until it is proved or shown not to be provable."""
+"""Reads a box again, ever more finely cut, until it is proved or shown not to be provable. Decisions only."""
 
 from __future__ import annotations
 
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from collections import Counter
+from collections.abc import Sequence
+from math import log
+
+from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.events.cuts import Cut, alike, find_cuts
 from airflow_provider_polar.events.proof import (
     NOT_EXAMINED,
     NOT_GIVEN,
+    NOT_PROVABLE,
     Asking,
     Box,
     Budget,
@@ -16,29 +22,50 @@ from airflow_provider_polar.events.proof import (
     reach,
 )
 
+_SAMPLED = 10 * MAX_LIMIT
+"""Events from which on the first page alone is too small a sample: it may be all of one kind."""
+_CUTS_TRIED = 4
+_WALKED = 12
+"""Events up to which every place of a box is looked at to tell a repeated row from one that is not given."""
+_DEEP = 60
+"""Cuts inside cuts after which a box is only halved: an answer that is no sensible one must not go on for ever."""
+_MOST_PAGES = 400
+"""Requests that other pages of events which nothing tells apart may take."""
 
-def resolve(box: Box, budget: Budget, page: RowPage | None = None) -> Asking[Found]:
+
+def resolve(box: Box, budget: Budget, page: RowPage | None = None, depth: int = 0) -> Asking[Found]:
     """Everything that Polar gives of a box, and what it counts there besides.
 
     :param page: its first page, where that was asked already.
+    :param depth: how often it was cut already.
     """
     if page is None:
-        budget.spend()
-        page = yield from asked(box)
+        page = yield from _asked(box, budget)
+    counted = page.total_count
     found = Found(row for row in page.rows if row in box)
-    if page.total_count <= len(found.rows) + len(found.repeated):
+    excess = counted - found.given
+    if excess <= 0:
         return found
     if budget.left <= 0:
-        return found.lacking(box, page.total_count, NOT_EXAMINED)
-    if not found.rows and page.total_count <= MAX_LIMIT:
-        return found.lacking(box, page.total_count, NOT_GIVEN)
-    cut = _moment_to_cut(box, page.total_count, list(found.rows.values()))
+        return found.lacking(box, counted, NOT_EXAMINED)
+    if counted <= MAX_LIMIT and not found.rows:
+        return found.lacking(box, counted, NOT_GIVEN)
+    if _WALKED < counted <= MAX_LIMIT and excess > counted // 6:
+        return (yield from _walk(box, counted, found, budget))
+    cut = _moment_to_cut(box, counted, list(found.rows.values()) if depth < _DEEP else [])
     if cut is not None:
-        return (yield from _by_time(box, cut, page.total_count, found, budget))
-    return found.lacking(box, page.total_count, NOT_GIVEN)
+        return (yield from _by_time(box, cut, counted, found, budget, depth + 1))
+    return (yield from _by_properties(box, counted, found, budget, depth + 1))
 
 
-def _moment_to_cut(box: Box, counted: int, rows: list[EventRow]) -> int | None:
+def _asked(
+    box: Box, budget: Budget, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
+) -> Asking[RowPage]:
+    budget.spend()
+    return (yield from asked(box, page=page, limit=limit, sorting=sorting))
+
+
+def _moment_to_cut(box: Box, counted: int, rows: Sequence[EventRow]) -> int | None:
     """Where the second part of the box starts; None where time does not divide it."""
     latest = cell_start(box.end - box.grain, box.grain)
     if latest <= box.start:
@@ -54,15 +81,123 @@ def _moment_to_cut(box: Box, counted: int, rows: list[EventRow]) -> int | None:
     return min(max(cut, box.start + box.grain), latest)
 
 
-def _by_time(box: Box, cut: int, counted: int, known: Found, budget: Budget) -> Asking[Found]:
+def _by_time(box: Box, cut: int, counted: int, known: Found, budget: Budget, depth: int) -> Asking[Found]:
     first, second = box.between(box.start, reach(cut, box.grain)), box.between(cut, box.end)
-    budget.spend()
-    page = yield from asked(first)
-    found = (yield from resolve(first, budget, page)).before(cut)
+    page = yield from _asked(first, budget)
+    found = (yield from resolve(first, budget, page, depth)).before(cut)
     rest = Found(row for row in [*known.rows.values(), *known.repeated] if row in second)
     # Parts that overlap (at the grain of seconds) do not add up, so only whole milliseconds are derived.
     derivable = reach(cut, box.grain) == cut
-    if not derivable or counted - page.total_count != len(rest.rows) + len(rest.repeated):
-        rest = yield from resolve(second, budget)
+    if not derivable or counted - page.total_count != rest.given:
+        rest = yield from resolve(second, budget, None, depth)
     found.include(rest)
     return found
+
+
+def _by_properties(box: Box, counted: int, known: Found, budget: Budget, depth: int) -> Asking[Found]:
+    """Cuts a box that time does not divide by whatever tells its events apart."""
+    if counted >= _SAMPLED:
+        yield from _sample(box, counted, known, budget)
+    cuts = find_cuts(list(known.rows.values()), counted, box.filters)
+    if not cuts and MAX_LIMIT < counted < _SAMPLED:
+        yield from _sample(box, counted, known, budget)
+        cuts = find_cuts(list(known.rows.values()), counted, box.filters)
+    if not known.rows:
+        return known.lacking(box, counted, NOT_GIVEN)
+    for cut in cuts[: _CUTS_TRIED if depth < _DEEP else 0]:
+        found = yield from _by_cut(box, cut, counted, known, budget, depth)
+        if found is not None:
+            return found
+    if counted > MAX_LIMIT:
+        return (yield from _by_other_pages(box, counted, known, budget))
+    if counted <= _WALKED:
+        return (yield from _walk(box, counted, known, budget))
+    return known.lacking(box, counted, NOT_GIVEN)
+
+
+def _sample(box: Box, counted: int, known: Found, budget: Budget) -> Asking[None]:
+    """Adds the rows of the middle and of the last page."""
+    last = -(-counted // MAX_LIMIT)
+    for page in sorted({(last + 1) // 2, last} - {1}):
+        known.notice((yield from _asked(box, budget, page=page)).rows, box)
+
+
+def _by_cut(box: Box, cut: Cut, counted: int, known: Found, budget: Budget, depth: int) -> Asking[Found | None]:
+    """The box by the parts of a cut; None where the cut does not divide it or its parts do not add up to it."""
+    parts: list[tuple[Box, RowPage]] = []
+    for part in cut.parts:
+        if budget.left <= 0:
+            return known.lacking(box, counted, NOT_EXAMINED)
+        inner = box.narrowed(part.filters, part.words)
+        page = yield from _asked(inner, budget)
+        known.notice(page.rows, inner)
+        if page.total_count == counted:
+            return None
+        parts.append((inner, page))
+        if sum(page.total_count for _, page in parts) >= counted:
+            break
+    added = sum(page.total_count for _, page in parts)
+    if added != counted:
+        counted = (yield from _asked(box, budget)).total_count
+        if added != counted:
+            return None
+    found = Found()
+    for inner, page in parts:
+        found.include((yield from resolve(inner, budget, page, depth)))
+    if found.given + sum(spot.lost for spot in found.missing) < counted:
+        return found.lacking(box, counted, NOT_PROVABLE)
+    return found
+
+
+def _by_other_pages(box: Box, counted: int, known: Found, budget: Budget) -> Asking[Found]:
+    """Nothing tells the events apart: other page sizes and the reverse order give other selections of them.
+
+    Random pages of a hundred show all of N events after N / 100 * ln N of them, about.
+    """
+    pages = -(-counted // MAX_LIMIT)
+    left = min(_MOST_PAGES, int(pages * (log(counted) + 4)) + 8)
+    idle = 0
+    for limit in range(MAX_LIMIT, MAX_LIMIT // 2, -7):
+        for sorting in ("timestamp", "-timestamp"):
+            before = len(known.rows)
+            for page in range(1, -(-counted // limit) + 1):
+                if left <= 0 or budget.left <= 0:
+                    return known.lacking(box, counted, NOT_PROVABLE)
+                left -= 1
+                answer = yield from _asked(box, budget, page=page, limit=limit, sorting=sorting)  # type: ignore[arg-type]
+                known.notice(answer.rows, box)
+                if len(known.rows) >= counted:
+                    known.repeated = []
+                    return known
+            idle = idle + 1 if len(known.rows) == before else 0
+            if idle == 4:
+                return known.lacking(box, counted, NOT_PROVABLE)
+    return known.lacking(box, counted, NOT_PROVABLE)
+
+
+def _walk(box: Box, counted: int, known: Found, budget: Budget) -> Asking[Found]:
+    """Looks at every place of a box: a row that has two places is counted twice, an empty place is not given.
+
+    Places in one millisecond are not stable from request to request, so a repetition has to show in both orders.
+    """
+    if counted == 2 and len(known.rows) == 1:
+        (row,) = known.rows.values()
+        twin = yield from _asked(box.narrowed(alike(row, box.filters), {}), budget)
+        if twin.total_count < counted:
+            return known.lacking(box, counted, NOT_GIVEN)
+    for sorting in ("timestamp", "-timestamp") if counted <= _WALKED else ("timestamp",):
+        places: Counter[str] = Counter()
+        for page in range(1, counted + 1):
+            if budget.left <= 0:
+                return known.lacking(box, counted, NOT_EXAMINED)
+            answer = yield from _asked(box, budget, page=page, limit=1, sorting=sorting)  # type: ignore[arg-type]
+            known.notice(answer.rows, box)
+            places.update(row.id for row in answer.rows)
+            if not answer.rows and counted > _WALKED:
+                return known.lacking(box, counted, NOT_GIVEN)
+        if places.total() < counted:
+            break
+    # Where the places contradict the rows, none of the excess is taken for proved.
+    if places.keys() == known.rows.keys():
+        known.repeated = [known.rows[key] for key, times in places.items() for _ in range(times - 1)]
+    return known.lacking(box, counted, NOT_GIVEN)

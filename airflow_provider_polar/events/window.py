@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Self
 
 from airflow_provider_polar.api.rows import from_ms, to_ms
@@ -12,6 +13,8 @@ from airflow_provider_polar.exceptions import PolarWindowError
 
 MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 
 
 def aware(value: datetime | str, what: str) -> datetime:
@@ -31,7 +34,10 @@ def aware(value: datetime | str, what: str) -> datetime:
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise PolarWindowError(f"{what} is {value!s}, without a time zone: write the zone, for example {value!s}Z")
     # A plain datetime: subclasses (pendulum's) would travel into comparisons, pickles and texts.
-    utc = moment.astimezone(UTC)
+    try:
+        utc = moment.astimezone(UTC)
+    except OverflowError:
+        raise PolarWindowError(f"{what} is {value!s}, which UTC's calendar does not have") from None
     return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, tzinfo=UTC)
 
 
@@ -57,8 +63,8 @@ class EventWindow:
         object.__setattr__(self, "end", aware(self.end, "end"))
         if self.start == self.end:
             raise PolarWindowError(
-                f"the window is empty: it starts and ends at {moment_text(self.start)}. (A run of a plain cron schedule "
-                "has an empty data interval in Airflow 3: give window=, or use a data interval timetable.)"
+                f"the window is empty: it starts and ends at {moment_text(self.start)}. (A run of a plain cron "
+                "schedule has an empty data interval in Airflow 3: give window=, or use a data interval timetable.)"
             )
         if self.start > self.end:
             raise PolarWindowError(
@@ -84,15 +90,17 @@ class EventWindow:
     @property
     def end_ms(self) -> int:
         """The first whole millisecond (since 1970) that holds no part of it any more."""
-        return to_ms(self.end + MILLISECOND - MICROSECOND)
+        return to_ms(self.end) + (self.end.microsecond % 1000 > 0)
 
     def api_bounds(self) -> tuple[datetime, datetime]:
         """``start_timestamp`` and ``end_timestamp`` of the smallest request that holds the window.
 
         Polar compares whole milliseconds and excludes both bounds, so the start is the millisecond before. What
         lies in the edge milliseconds but outside the window comes along and is cut off again here.
+        (The calendar's own first and last millisecond cannot be reached so.)
         """
-        return from_ms(self.start_ms - 1), from_ms(self.end_ms)
+        start = _FIRST if self.start < _FIRST + MILLISECOND else from_ms(self.start_ms - 1)
+        return start, _LAST if self.end > _LAST else from_ms(self.end_ms)
 
     @classmethod
     def from_api_bounds(cls, start_timestamp: datetime, end_timestamp: datetime) -> Self:
@@ -103,7 +111,7 @@ class EventWindow:
         """Adjacent windows that meet at the given moments, in order; moments outside change nothing."""
         inside = sorted({m for m in (aware(moment, "moment") for moment in moments) if self.start < m < self.end})
         edges = [self.start, *inside, self.end]
-        return [EventWindow(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [EventWindow(a, b) for a, b in pairwise(edges)]
 
     def split(self, parts: int) -> list[EventWindow]:
         """At most ``parts`` adjacent windows of about equal length (to the microsecond)."""

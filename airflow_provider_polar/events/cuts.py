@@ -1,0 +1,219 @@
+"""How the events of one moment, which time does not divide, are cut by their other properties. Decisions only.
+
+A cut is chosen by a sample of the events and proved by Polar's counts: its parts must add up. So it may guess, for
+example that no event has a customer that the sample lacks, and costs no more than requests where it guesses wrong.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, floor
+from typing import Any
+
+from airflow_provider_polar.api.filters import EventFilters, FilterClause
+from airflow_provider_polar.api.rows import EventRow
+
+_MOST_PARTS = 8
+_AIM = 70
+"""Events that a part is to hold: a sample is no exact measure, and a part of more than a page is cut again."""
+_PAGE = 85
+"""Events up to which a part is expected to fit into one page."""
+_MOST_VALUES = 50
+"""Values in one list parameter: a URL has its limits."""
+_INTEGERS = range(-(2**31), 2**31)
+_OWN_PROPERTIES = ("name", "source", "timestamp")
+"""Properties of a filter that a metadata key of the same name cannot be reached past."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a cut.
+
+    :param words: by property, what narrows it.
+    :param expected: events in it, going by the sample.
+    """
+
+    filters: EventFilters
+    words: Mapping[str, str]
+    expected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Parts that do not overlap, the likely fuller ones first where the last may be empty."""
+
+    key: str
+    parts: tuple[Part, ...]
+
+    @property
+    def cost(self) -> float:
+        """Requests that it is expected to take."""
+        return sum(1 if part.expected <= _PAGE else 1 + 1.2 * part.expected / _AIM for part in self.parts)
+
+    @property
+    def largest(self) -> float:
+        """Events expected in the fullest part."""
+        return max(part.expected for part in self.parts)
+
+
+def find_cuts(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Cut]:
+    """Cuts that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
+
+    :param filters: the events' filters so far; every part's filters include them.
+    """
+    wanted = min(_MOST_PARTS, max(2, ceil(counted / _AIM)))
+    scale = counted / max(1, len(sample))
+    cutter = _Cutter(sample, wanted, scale, filters)
+    cuts = [cut for cut in cutter.cuts() if len(cut.parts) > 1 and cut.largest <= 0.9 * counted]
+    return sorted(cuts, key=lambda cut: (cut.cost, cut.key))
+
+
+def alike(row: EventRow, filters: EventFilters) -> EventFilters:
+    """Filters that keep only events which look like this one."""
+    clauses = [FilterClause(property=key, operator="eq", value=row.get(key)) for key in ("name", "source")]
+    for key, value in _metadata(row).items():
+        if isinstance(value, (bool, str)) or value in _INTEGERS:
+            clauses.append(FilterClause(property=key, operator="eq", value=value))  # type: ignore[arg-type]
+    narrowed = filters.also(*clauses)
+    customer = row.get("external_customer_id")
+    if customer and filters.customer_id is None:
+        narrowed = narrowed.model_copy(update={"external_customer_id": [customer]})
+    return narrowed
+
+
+def _metadata(row: EventRow) -> dict[str, bool | int | float | str]:
+    """Metadata by path; what cannot be reached by a filter is left out."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in (row.get("metadata") or {}).items():
+        inner = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+        flat |= {path: item for path, item in inner.items() if isinstance(item, (bool, int, float, str))}
+    return {path: value for path, value in flat.items() if path and path not in _OWN_PROPERTIES}
+
+
+class _Cutter:
+    def __init__(self, sample: Sequence[EventRow], wanted: int, scale: float, filters: EventFilters) -> None:
+        self.sample, self.wanted, self.scale, self.filters = sample, wanted, scale, filters
+
+    def cuts(self) -> Iterator[Cut]:
+        for property_ in ("name", "source"):
+            values = [row.get(property_) for row in self.sample]
+            if len(set(values)) <= _MOST_PARTS:
+                yield self._by_value(property_, values)
+            else:
+                yield self._by_range(property_, values, _text_between)
+        metadata = [_metadata(row) for row in self.sample]
+        for key in sorted({key for values in metadata for key in values}):
+            yield from self._by_metadata(key, [values.get(key) for values in metadata])
+        # Polar joins the two customer filters by OR: a second one would widen what the first selects.
+        if self.filters.customer_id is None:
+            yield from self._by_customer("external_customer_id", self.filters.external_customer_id)
+        if self.filters.external_customer_id is None:
+            yield from self._by_customer("customer_id", self.filters.customer_id)
+
+    def _part(self, property_: str, clauses: Sequence[FilterClause], size: int) -> Part:
+        words = " and ".join(f"{clause.operator} {clause.value!r}" for clause in clauses)
+        return Part(self.filters.also(*clauses), {property_: words}, size * self.scale)
+
+    def _by_value(self, property_: str, values: Sequence[Any]) -> Cut:
+        """One part a value, and one for all others."""
+        known = Counter(values).most_common()
+        parts = [
+            self._part(property_, [FilterClause(property=property_, operator="eq", value=value)], size)
+            for value, size in known
+        ]
+        others = [FilterClause(property=property_, operator="ne", value=value) for value, _ in known]
+        return Cut(property_, (*parts, self._part(property_, others, 0)))
+
+    def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Cut]:
+        kinds = Counter(type(value) for value in values if value is not None)
+        kind = kinds.most_common(1)[0][0]
+        if kind is bool:
+            true = sum(value is True for value in values)
+            yield Cut(
+                key,
+                (
+                    self._part(key, [FilterClause(property=key, operator="eq", value=True)], true),
+                    self._part(key, [FilterClause(property=key, operator="ne", value=True)], len(values) - true),
+                ),
+            )
+        elif kind is str:
+            # An event without the key compares as an empty text, or as 0.
+            yield self._by_range(key, [value if isinstance(value, str) else "" for value in values], _text_between)
+        else:
+            numbers = [value if isinstance(value, (int, float)) else 0 for value in values]
+            yield self._by_range(key, numbers, _integer_between)
+
+    def _by_range(self, property_: str, values: Sequence[Any], between: Callable[[Any, Any], Any]) -> Cut:
+        """Ranges of about equal size, the outer ones open."""
+        sizes = Counter(values)
+        aim = len(values) / self.wanted
+        bounds: list[Any] = []
+        parts: list[int] = []
+        held = 0
+        for value, following in pairwise([*sorted(sizes), None]):
+            held += sizes[value]
+            bound = None if following is None else between(value, following)
+            if bound is not None and held + sizes[following] / 2 > aim and len(parts) < self.wanted - 1:
+                bounds.append(bound)
+                parts.append(held)
+                held = 0
+        edges = pairwise([None, *bounds, None])
+        return Cut(
+            property_,
+            tuple(
+                self._part(property_, list(_range(property_, low, high)), size)
+                for (low, high), size in zip(edges, [*parts, held], strict=True)
+            ),
+        )
+
+    def _by_customer(self, field: str, given: list[str] | None) -> Iterator[Cut]:
+        """Lists of customers. There is no "all others", so the sample has to show them all."""
+        values = [row.get(field) for row in self.sample]
+        if None in values:
+            return
+        sizes = Counter(values)
+        if given is not None:
+            sizes.update(dict.fromkeys(given, 0))
+        elif sum(size == 1 for size in sizes.values()) > 0.05 * len(values):
+            return
+        bins: list[list[str]] = []
+        held = _AIM / self.scale
+        load = held
+        for value, size in sorted(sizes.items()):
+            if load + size > held or len(bins[-1]) == _MOST_VALUES:
+                bins.append([])
+                load = 0
+            bins[-1].append(value)
+            load += size
+        yield Cut(
+            field,
+            tuple(
+                Part(
+                    self.filters.model_copy(update={field: members}),
+                    {field: f"in {', '.join(members)}"},
+                    sum(sizes[value] for value in members) * self.scale,
+                )
+                for members in bins
+            ),
+        )
+
+
+def _range(property_: str, low: Any, high: Any) -> Iterator[FilterClause]:
+    if low is not None:
+        yield FilterClause(property=property_, operator="gte", value=low)
+    if high is not None:
+        yield FilterClause(property=property_, operator="lt", value=high)
+
+
+def _integer_between(low: float, high: float) -> int | None:
+    """An integer above ``low`` and not above ``high`` that Polar takes."""
+    bound = floor(high)
+    return bound if bound > low and bound in _INTEGERS else None
+
+
+def _text_between(low: str, high: str) -> str:
+    """The shortest beginning of ``high`` that sorts after ``low``."""
+    return next(high[:length] for length in range(1, len(high) + 1) if high[:length] > low)
