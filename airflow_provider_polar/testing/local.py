@@ -102,7 +102,9 @@ class LocalPolar:
 
     def connection_uri(self, conn_type: str = "polar") -> str:
         """JSON text for AIRFLOW_CONN_POLAR_DEFAULT."""
-        extra = {"environment": self.settings.environment}
+        extra: dict[str, Any] = {"environment": self.settings.environment}
+        if self.settings.rate_limit is None:
+            extra["requests_per_minute"] = 60_000  # nobody shares a local server's budget
         return json.dumps({"conn_type": conn_type, "host": self.base_url, "password": self.token, "extra": extra})
 
     # What Polar knows
