@@ -127,7 +127,7 @@ class PolarHook(BaseHook):
         """Every event with ``start <= timestamp < end``, each once, oldest first: the complete reader, not pages.
 
         :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters`, or the same as a dict.
-        :param start: aware; default the year 1.
+        :param start: aware; default the beginning of the calendar.
         :param end: aware; default now, and then events on their way at this moment are not waited for.
         :return: an iterator of the API's own JSON objects. Nothing is held but the page at hand.
         :raises PolarFilterError, PolarWindowError: at once, before any request.
@@ -140,7 +140,7 @@ class PolarHook(BaseHook):
         from airflow_provider_polar.events.window import EventWindow
 
         window = EventWindow(
-            datetime(1, 1, 2, tzinfo=UTC) if start is None else start,  # type: ignore[arg-type]
+            datetime.min.replace(tzinfo=UTC) if start is None else start,  # type: ignore[arg-type]
             datetime.now(UTC) if end is None else end,  # type: ignore[arg-type]
         )
         reader = CompleteReader(self.get_conn(), self.filters(filters))
