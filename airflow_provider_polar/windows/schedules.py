@@ -48,17 +48,19 @@ class Schedule:
         timetable = getattr(dag, "timetable", None)
         crons = list(getattr(timetable, "timetables", None) or getattr(timetable, "_timetables", None) or [])
         mappers = list(_mappers(timetable))
-        own = _attribute(timetable, "timezone") or next(
+        own = _attribute(getattr(timetable, "timetable", timetable), "timezone") or next(
             (z for z in (_attribute(t, "timezone") for t in [*crons, *mappers]) if z), None
         )
-        cron = _attribute(timetable, "expression")
+        # Of a schedule by asset or time, the time's.
+        timed = getattr(timetable, "timetable", None) or timetable
+        cron = _attribute(timed, "expression")
         summary = cron or ", ".join(str(_attribute(t, "expression")) for t in crons) or _summary(dag, timetable)
         return cls(
             kind=type(timetable).__name__ if timetable is not None else "no schedule",
             summary=summary,
             timezone=zone(timezone, zone(own, zone(getattr(dag, "timezone", None)))),
             cron=cron if isinstance(cron, str) else None,
-            delta=delta if isinstance(delta := _attribute(timetable, "delta"), timedelta) else None,
+            delta=delta if isinstance(delta := _attribute(timed, "delta"), timedelta) else None,
             key_format=_attribute(timetable, "key_format"),
             mappers=tuple(type(mapper).__name__ for mapper in mappers),
         )
