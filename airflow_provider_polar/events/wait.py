@@ -10,7 +10,7 @@ import difflib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
 from airflow_provider_polar.api.filters import EventFilters
@@ -23,6 +23,7 @@ Match = Literal["any", "all"]
 Poll = Generator[PolarRequest, RowPage, "PollResult"]
 T = TypeVar("T")
 
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 SHOWN = 10
 """Events that a result holds at most; the count is of all."""
 
@@ -218,12 +219,14 @@ class EventWait:
         return self.end.replace(microsecond=0) + timedelta(seconds=1)
 
     def _ask(self, names: tuple[str, ...], limit: int, sorting: EventSorting = "timestamp") -> PolarRequest:
-        return self._request(names, from_ms(to_ms(self.start) - 1), self._before(), limit, sorting)
+        first = to_ms(self.start)
+        after = from_ms(first - 1) if first > to_ms(_EARLIEST) else None
+        return self._request(names, after, self._before(), limit, sorting)
 
     def _request(
         self,
         names: tuple[str, ...],
-        after: datetime,
+        after: datetime | None,
         before: datetime | None,
         limit: int,
         sorting: EventSorting = "timestamp",

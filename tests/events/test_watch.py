@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.events.listing import Listed, Listing
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
@@ -18,6 +17,7 @@ from airflow_provider_polar.events import watch as watching
 from airflow_provider_polar.events.wait import run
 from airflow_provider_polar.events.watch import SeenEvent, Watch, WatchCursor, payload_of
 from airflow_provider_polar.exceptions import PolarConfigurationError
+from tests.events.listing import Listed, Listing
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
 OVERLAP = timedelta(minutes=15)
