@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-HIDDEN = ["schema", "port", "login", "extra"]
+HIDDEN = ["schema", "login", "extra"]
+# Port stays visible: the Test button of Airflow 3.3.1 and 3.3.2 refuses every connection without one (apache/airflow#73298).
 RELABELING = {"password": "Access Token", "host": "Base URL"}
 PLACEHOLDERS = {
     "password": "polar_oat_...",
-    "host": "empty for the environment's own, https://api.polar.sh or https://sandbox-api.polar.sh",
+    "host": "empty: the environment's own",
+    "port": "443 makes the Test button work in Airflow 3.3.1 and 3.3.2",
 }
 
 CONN_FIELDS: dict[str, dict[str, Any]] = {
