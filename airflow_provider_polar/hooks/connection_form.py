@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 HIDDEN = ["schema", "login", "extra"]
-# Port stays visible: the Test button of Airflow 3.3.1 and 3.3.2 refuses every connection without one (apache/airflow#73298).
+# Port stays visible: without one, the Test button of Airflow 3.3.1 and 3.3.2 only says "Bad Request"
+# (apache/airflow#73298).
 RELABELING = {"password": "Access Token", "host": "Base URL"}
 PLACEHOLDERS = {
     "password": "polar_oat_...",
