@@ -37,7 +37,7 @@ class Directory:
 
     def __init__(self, path: StoragePath) -> None:
         self.url = str(path).rstrip("/")
-        with self._saying("use", ""):
+        with self._saying("use", "", hint="is the Airflow provider of this store installed, and its connection right?"):
             self._fs = path.fs
             self._root = path.path.rstrip("/")
             protocol = self._fs.protocol
@@ -52,12 +52,13 @@ class Directory:
         return f"{self._root}/{name}"
 
     @contextmanager
-    def _saying(self, doing: str, name: str) -> Iterator[None]:
+    def _saying(self, doing: str, name: str, hint: str = "") -> Iterator[None]:
         try:
             yield
         except Exception as error:  # stores raise their own SDKs' errors
             where = self.url_of(name) if name else self.url
-            raise PolarDestinationError(f"cannot {doing} {where}: {type(error).__name__}: {error}") from error
+            said = f"cannot {doing} {where}: {type(error).__name__}: {error}"
+            raise PolarDestinationError(f"{said} ({hint})" if hint else said) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a small object, replacing what is there in one step."""

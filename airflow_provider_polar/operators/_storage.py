@@ -18,13 +18,16 @@ _MAX_LINEAGE = 100
 def storage_path(destination: Any, conn_id: str | None) -> ObjectStoragePath:
     """The directory that a parameter means.
 
-    :raises PolarConfigurationError: it is empty or no path.
+    :raises PolarConfigurationError: it is empty, or no path of a store that there is.
     """
     if isinstance(destination, ObjectStoragePath):
         return ObjectStoragePath(destination, conn_id=conn_id) if conn_id else destination
     if not isinstance(destination, str) or not destination.strip():
         raise PolarConfigurationError(f"destination is {destination!r}; it is a directory in object storage, as text")
-    return ObjectStoragePath(destination, conn_id=conn_id)
+    try:
+        return ObjectStoragePath(destination, conn_id=conn_id)
+    except ValueError as error:
+        raise PolarConfigurationError(f"destination {destination!r} is no path to object storage: {error}") from error
 
 
 def is_templated(value: Any) -> bool:

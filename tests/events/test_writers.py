@@ -256,7 +256,8 @@ def test_a_missing_package_is_named(module: str, choice: dict[str, Any], hint: s
 def test_nothing_heavy_is_imported_with_the_operator() -> None:
     code = (
         "import sys, airflow_provider_polar.operators.export, airflow_provider_polar.operators.reconcile;"
-        "print([m for m in ('pyarrow', 'airflow_provider_polar.api.client', 'airflow_provider_polar.events.export') if m in sys.modules])"
+        "heavy = 'pyarrow', 'airflow_provider_polar.api.client', 'airflow_provider_polar.events.export';"
+        "print([name for name in heavy if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip().splitlines()[-1] == "[]"

@@ -35,7 +35,7 @@ def hour_of_events() -> list[dict[str, Any]]:
     """On both edges of the hour, to the microsecond, and many on one second."""
     edges = [START + d for d in (-timedelta(microseconds=1), timedelta(0), HOUR - timedelta(microseconds=1), HOUR)]
     return usage(
-        [*edges, *([START + timedelta(seconds=100)] * 80), *(START + timedelta(seconds=7 * i) for i in range(400))]
+        [*edges, *([START + timedelta(seconds=100)] * 150), *(START + timedelta(seconds=7 * i) for i in range(400))]
     )
 
 
@@ -77,12 +77,12 @@ def test_exports_the_window_exactly(polar: LocalPolar, tmp_path: Path) -> None:
     polar.clear_requests()
     result = run(tmp_path)
     assert exported(result) == due(polar)
-    assert len(due(polar)) == 482
+    assert len(due(polar)) == 552
     assert set(result) == KEYS
     assert json.loads(json.dumps(result)) == result
     assert result | {"manifest": "", "requests": 0} == {
         "manifest": "",
-        "rows": 482,
+        "rows": 552,
         "files": 1,
         "start": "2026-01-01T00:00:00Z",
         "end": "2026-01-01T01:00:00Z",
@@ -98,3 +98,200 @@ def test_adjacent_hours_meet(polar: LocalPolar, tmp_path: Path) -> None:
     together = [event["id"] for part in parts for event in exported(part)]
     assert together == [event["id"] for event in due(polar, START - HOUR, START + HOUR * 2)]
     assert len(together) == polar.count()
+
+
+def test_a_second_export_has_the_same_bytes(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_events(hour_of_events())
+    run(tmp_path)
+    first = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
+    run(tmp_path, max_concurrency=1)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == first
+
+
+def test_an_export_of_some_customers_without_their_data(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_customer(external_id="c1", email="secret@example.com", name="Secret")
+    polar.add_events(hour_of_events())
+    result = run(tmp_path, filters={"external_customer_id": ["c1", "c2"]}, exclude_fields=["customer"])
+    wanted = [e for e in due(polar) if e["external_customer_id"] in ("c1", "c2")]
+    assert exported(result) == [{k: v for k, v in e.items() if k != "customer"} for e in wanted]
+    assert wanted
+    content = b"".join(p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert b"secret@example.com" not in content
+    assert json.loads(ObjectStoragePath(result["manifest"]).read_text())["filters"] == {
+        "external_customer_id": ["c1", "c2"]
+    }
+
+
+@pytest.mark.parametrize("file_format", ["csv", "parquet"])
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+def test_every_format(polar: LocalPolar, tmp_path: Path, file_format: str, compression: str | None) -> None:
+    polar.add_events(hour_of_events())
+    result = run(tmp_path, file_format=file_format, compression=compression, max_file_rows=200)
+    assert (result["rows"], result["files"]) == (552, 3)
+    extension = file_format + (
+        {"gzip": ".gz", "zstd": ".zst"}.get(compression or "", "") if file_format == "csv" else ""
+    )
+    assert len(list((tmp_path / "out").glob(f"*.{extension}"))) == 3
+
+
+def test_look_back_exports_what_gained_events_again(polar: LocalPolar, tmp_path: Path) -> None:
+    hours = [{"start": START + HOUR * n, "end": START + HOUR * (n + 1)} for n in range(4)]
+    polar.add_events(usage([START + timedelta(minutes=10 * i) for i in range(24)]))
+    for n in (0, 1):
+        run(tmp_path, **hours[n])
+    before = (tmp_path / "out").stat().st_mtime_ns, run(tmp_path, **hours[1])["rows"]
+    assert before[1] == 6
+    polar.add_events(usage([START + timedelta(seconds=90)]))
+    polar.clear_requests()
+    result = run(tmp_path, **hours[3], lookback=timedelta(hours=4))
+    assert set(result) == {*KEYS, "changed", "unexported"}
+    manifest = result["manifest"].replace("T030000Z_20260101T040000Z", "T000000Z_20260101T010000Z")
+    start, end = "2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"
+    assert result["changed"] == [{"start": start, "end": end, "manifest": manifest, "rows": 7}]
+    assert result["unexported"] == [
+        {"start": "2025-12-31T23:00:00Z", "end": start},
+        {"start": "2026-01-01T02:00:00Z", "end": "2026-01-01T03:00:00Z"},
+    ]
+    assert exported({"manifest": manifest}) == due(polar, START, START + HOUR)
+    # Two counts, and three requests for each of the two small windows exported.
+    assert result["requests"] == len(polar.requests) == 8
+    assert run(tmp_path, **hours[3], lookback=4)["changed"] == []
+
+
+def test_an_earlier_window_that_cannot_be_proved_does_not_block_the_runs_own(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_events(usage([START + timedelta(minutes=10 * i) for i in range(12)]))
+    run(tmp_path)
+    polar.add_events(usage([START + timedelta(seconds=90)]), store=False)
+    with pytest.raises(PolarIncompleteError, match=r"gave 6 of them: \[2026-01-01T00:0.*1 counted, 0 given"):
+        run(tmp_path, start=START + HOUR, end=START + 2 * HOUR, lookback=1)
+    assert (tmp_path / "out" / "events_20260101T010000Z_20260101T020000Z.manifest.json").exists()
+
+
+def test_rows_that_polar_counts_and_does_not_give(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_events(hour_of_events())
+    polar.add_events(usage([START + timedelta(seconds=1)]), store=False)
+    with pytest.raises(PolarIncompleteError, match="counts 553 events and gave 552") as error:
+        run(tmp_path)
+    (spot,) = error.value.missing
+    assert spot["start"] <= "2026-01-01T00:00:01Z" < spot["end"] <= "2026-01-01T00:00:07Z"
+    assert not list((tmp_path / "out").glob("*.manifest.json"))
+    result = run(tmp_path, on_incomplete="warn")
+    assert (result["complete"], result["rows"]) == (False, 552)
+    assert exported(result) == due(polar)
+    manifest = json.loads(ObjectStoragePath(result["manifest"]).read_text())
+    assert (manifest["counted"], len(manifest["missing"])) == (553, 1)
+
+
+def test_a_server_that_fails_now_and_then(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_events(hour_of_events())
+    polar.fail("status", status=503, path="list", every=3)
+    polar.fail("truncated", path="list", every=4)
+    assert exported(run(tmp_path)) == due(polar)
+
+
+def test_settling_is_waited_for(polar: LocalPolar, tmp_path: Path, monkeypatch: Any) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("airflow_provider_polar.operators.export.time.sleep", waits.append)
+    end = datetime.now(UTC)
+    run(tmp_path, start=end - HOUR, end=end, settle=timedelta(minutes=2))
+    assert waits == [pytest.approx(120, abs=5)]
+    run(tmp_path, settle=timedelta(minutes=2))
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"file_format": "xml"}, PolarConfigurationError, "xml"),
+        ({"compression": "rar"}, PolarConfigurationError, "rar"),
+        ({"filters": {"nmae": "x"}}, PolarFilterError, "nmae"),
+        ({"on_incomplete": "ignore"}, PolarConfigurationError, "on_incomplete"),
+        ({"exclude_fields": ["custmer"]}, PolarConfigurationError, "custmer"),
+        ({"include_fields": ["id"], "exclude_fields": ["id"]}, PolarConfigurationError, "not both"),
+        ({"max_concurrency": 0}, PolarConfigurationError, "max_concurrency"),
+        ({"requests_per_minute": 0}, PolarConfigurationError, "requests_per_minute"),
+        ({"lookback": 0}, PolarConfigurationError, "lookback"),
+        ({"settle": timedelta(-1)}, PolarConfigurationError, "settle"),
+    ],
+)
+def test_wrong_parameters_are_refused_at_parse_time(options: dict[str, Any], error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        PolarExportEventsOperator(task_id="export", destination="s3://b/x", **options)
+
+
+def test_templates_are_not_judged_at_parse_time() -> None:
+    PolarExportEventsOperator(
+        task_id="export",
+        destination="s3://{{ params.bucket }}/x",
+        file_format="{{ params.format }}",
+        filters={"name": ["{{ params.name }}"]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start": datetime(2026, 1, 1)}, "without a time zone"),  # noqa: DTZ001
+        ({"start": START + HOUR}, "empty"),
+        ({"start": START + 2 * HOUR}, "reversed"),
+        ({"start": "yesterday"}, "not an ISO 8601 moment"),
+        ({"destination": " "}, "destination"),
+        ({"file_format": "{{ never }}"}, "file_format"),
+        ({"filters": {"name": []}}, "name"),
+    ],
+)
+def test_what_can_be_known_is_refused_before_any_request(
+    polar: LocalPolar, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((AirflowFailException, PolarConfigurationError), match=message):
+        run(tmp_path, **options)
+    assert polar.requests == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unwritable_destination_is_refused_before_any_request(polar: LocalPolar, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(PolarDestinationError, match="out"):
+        run(tmp_path)
+    with pytest.raises(AirflowFailException, match="nosuch"):
+        run(tmp_path, destination="nosuch://bucket/x")
+    with pytest.raises(PolarDestinationError, match=r"gs://bucket.*provider of this store installed"):
+        run(tmp_path, destination="gs://bucket/x")
+    assert polar.requests == []
+
+
+def test_a_wrong_token_fails_without_retries_and_is_never_shown(
+    polar: LocalPolar, tmp_path: Path, caplog: Any, monkeypatch: Any
+) -> None:
+    wrong = json.loads(polar.connection_uri()) | {"password": "polar_oat_wrong_secret"}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(wrong))
+    with pytest.raises(AirflowFailException) as error:
+        run(tmp_path)
+    assert "polar_oat_wrong_secret" not in str(error.value) + str(error.value.__cause__) + caplog.text
+
+
+def test_the_token_is_in_nothing_that_is_written(polar: LocalPolar, tmp_path: Path, caplog: Any) -> None:
+    polar.add_events(hour_of_events())
+    result = run(tmp_path)
+    content = b"".join(p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()).decode()
+    assert polar.token not in content + caplog.text + json.dumps(result)
+
+
+def test_in_a_real_airflow(polar: LocalPolar, tmp_path: Path, run_dag: Any) -> None:
+    from airflow.sdk import DAG
+
+    polar.add_events(hour_of_events())
+    with DAG("export_in_airflow", schedule=None, start_date=START) as dag:
+        PolarExportEventsOperator(
+            task_id="export",
+            destination=f"file://{tmp_path}/{{{{ dag.dag_id }}}}",
+            start="{{ dag_run.conf.start }}",
+            end="{{ dag_run.conf.end }}",
+            requests_per_minute=60_000,
+        )
+    window = {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-01T01:00:00+00:00"}
+    done = run_dag(dag, run_conf=window)
+    assert done.state == "success"
+    result = done.xcom("export")
+    assert exported(result) == due(polar)
+    assert result["manifest"].startswith(f"file://{tmp_path}/export_in_airflow/events_")
