@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.events.batches import Batch, ranges_set, ranges_text
 from airflow_provider_polar.events.rejected import RejectedRows
-from airflow_provider_polar.events.sending import Sent, may_be_stored, send_batch
+from airflow_provider_polar.events.sending import Sent, send_batch
 from airflow_provider_polar.events.spool import Spool
 from airflow_provider_polar.events.validation import RowProblem, place_text
 from airflow_provider_polar.exceptions import (
@@ -21,6 +22,8 @@ from airflow_provider_polar.exceptions import (
 )
 
 _SAY_EVERY = _SAVE_EVERY = 5.0
+_TURNS = 3
+"""How often a batch is taken up at most, each time with all the client's retries."""
 
 
 class Progress(Protocol):
@@ -63,6 +66,9 @@ class Delivery:
         self._stored: set[int] = set()
         self._done: set[int] = set()
         self._failed: dict[int, Sent] = {}
+        self._unanswered: set[int] = set()
+        self._turns: Counter[int] = Counter()
+        self._failures_in_a_row = 0
         self.inserted = self.duplicates = self.uncertain = 0
         self._remembered = [0, 0, 0]
         self._total = sum(batch.events for batch in batches)
@@ -77,22 +83,23 @@ class Delivery:
         """
         self._key = f"{client.wire.account}:{self._spool.digest}"
         self._remember()
-        todo = [batch for batch in self._batches if batch.number not in self._done]
-        coming = iter(todo)
+        coming = deque(batch for batch in self._batches if batch.number not in self._done)
         flying: dict[Future[Sent], Batch] = {}
         pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="polar-ingest")
         try:
             while True:
-                while len(flying) < self._max_concurrency and not self._failed:
-                    batch = next(coming, None)
-                    if batch is None:
-                        break
+                while coming and len(flying) < self._max_concurrency and not self._failed:
+                    batch = coming.popleft()
                     flying[pool.submit(self._send, client, batch)] = batch
                 if not flying:
                     break
                 finished, _ = wait(flying, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    self._finish(flying.pop(future), future.result())
+                    batch, sent = flying.pop(future), future.result()
+                    if self._deserves_another_turn(batch, sent):
+                        coming.append(batch)
+                    else:
+                        self._finish(batch, sent)
         finally:
             # On a kill, requests in flight are left to themselves: sent again they do no harm.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -103,7 +110,20 @@ class Delivery:
     def _send(self, client: PolarClient, batch: Batch) -> Sent:
         return send_batch(client, list(self._spool.read(batch)), skip=self._skip)
 
+    def _deserves_another_turn(self, batch: Batch, sent: Sent) -> bool:
+        """A batch that had bad luck while others get through goes to the end of the queue."""
+        if sent.uncertain:
+            self._unanswered.add(batch.number)
+        if sent.error is None:
+            self._failures_in_a_row = 0
+            return False
+        self._failures_in_a_row += 1
+        self._turns[batch.number] += 1
+        is_outage = self._failures_in_a_row > self._max_concurrency
+        return sent.error.retryable and not is_outage and self._turns[batch.number] < _TURNS
+
     def _finish(self, batch: Batch, sent: Sent) -> None:
+        sent.uncertain = batch.number in self._unanswered
         if sent.error is not None:
             self._failed[batch.number] = sent
             return
@@ -197,7 +217,8 @@ class Delivery:
 
     def _state(self) -> str:
         """What is stored, unknown and not stored, in batches and rows."""
-        unknown = {number for number, sent in self._failed.items() if may_be_stored(sent)}
+        refused = {number for number, sent in self._failed.items() if isinstance(sent.error, PolarValidationError)}
+        unknown = self._unanswered - self._stored - refused
         not_stored = [batch for batch in self._batches if batch.number not in self._stored | unknown]
         told = [f"Of {len(self._batches)} batches ({self._total:,} events) {len(self._stored)} are stored"]
         if unknown:

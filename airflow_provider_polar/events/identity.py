@@ -65,12 +65,11 @@ def derive(scope: str, content: bytes, occurrence: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two events of different content under one explicit ``external_id``.
+    """The event's explicit ``external_id`` stands for different content in an earlier row.
 
-    :param first: (source number, row number) of the earlier one.
+    :param first: (source number, row number) of that row.
     """
 
-    external_id: str
     first: tuple[int, int]
 
 
@@ -122,7 +121,7 @@ class Identities:
         known, source, number = self._known.execute(
             "SELECT digest, source, number FROM explicit WHERE id = ?", (_key(external_id),)
         ).fetchone()
-        return None if known == digest else Conflict(external_id, (source, number))
+        return None if known == digest else Conflict((source, number))
 
     def _occurrence(self, digest: bytes) -> int:
         if self._known.execute("INSERT OR IGNORE INTO content VALUES (?, 1)", (digest,)).rowcount:

@@ -35,8 +35,8 @@ class IngestOptions:
 
     :param scope: the scope of derived identities, see :mod:`airflow_provider_polar.events.identity`.
     :param on_invalid: ``fail`` sends nothing if any row is invalid, ``skip`` sets invalid rows aside.
-    :param unknown_parents: what to do with a ``parent_id`` that is neither an event of this run nor an event id of
-        Polar's: ``reject`` the row, or ``accept`` it.
+    :param unknown_parents: what to do with a ``parent_id`` that is neither an event of this run nor an event id at
+        Polar: ``reject`` the row (Polar is asked for each such id), or ``accept`` it unasked.
     :param batch_size: events of a request at most.
     :param max_concurrency: requests in flight.
     :param dry_run: check and count only.
@@ -97,7 +97,7 @@ class _Reading:
         self.conflict_count += 1
         if len(self.conflicts) < _KEPT:
             first = place_text(self.sources[conflict.first[0]], conflict.first[1])
-            message = f"{conflict.external_id!r} is the id of different content in {first}"
+            message = f"is that of different content in {first}"
             self.conflicts.append(RowProblem(place[1] - 1, "external_id", message, self.sources[place[0]]))
 
 

@@ -18,7 +18,6 @@ A mapping is a dict of event fields; ``metadata`` is a dict of its own. What sta
 
 from __future__ import annotations
 
-import math
 import re
 import string
 from collections.abc import Callable, Mapping
@@ -241,7 +240,9 @@ def _as_int(value: Any) -> int:
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if isinstance(value, (float, Decimal)) and math.isfinite(value) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
         return int(value)
     raise MappingProblem("is not a whole number")
 

@@ -11,6 +11,10 @@ from uuid import UUID
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.exceptions import PolarNotFoundError
 
+_REMEDY = (
+    "the event would stay invisible until its parent arrives: if an earlier run has sent that, or a later one will, "
+    "set unknown_parents='accept'"
+)
 _VISIBLE_WITHIN = (1.0, 2.0, 4.0)
 """Seconds to wait, one after the other, for a parent that may be new."""
 
@@ -26,35 +30,31 @@ def missing_parents(
 ) -> dict[str, str]:
     """Which of the parents are not there, with the reason in words.
 
-    :param parents: ``parent_id`` values that are no event of the run; Polar's event ids are looked up.
-    :param accept_unknown: trust ids that cannot be looked up, which are the users' own.
+    :param parents: ``parent_id`` values that are no event of the run; Polar is asked for its event ids, one by one.
+    :param accept_unknown: take all of them on trust, without a request.
     """
+    if accept_unknown:
+        if trusted := sum(1 for _ in parents):
+            log.warning(
+                "%s parents are not in this run and are taken on trust; their children stay invisible at Polar until "
+                "they are there.",
+                f"{trusted:,}",
+            )
+        return {}
     ids: list[str] = []
     missing: dict[str, str] = {}
-    trusted = 0
     for parent in parents:
         if _is_uuid(parent):
             ids.append(parent)
-        elif accept_unknown:
-            trusted += 1
         else:
-            missing[parent] = (
-                "is no valid event of this run, and Polar has no look-up by external_id; an event whose parent never "
-                "arrives stays invisible: if an earlier run has sent it, set unknown_parents='accept'"
-            )
-    if trusted:
-        log.warning(
-            "%s parents are not in this run and cannot be looked up by external_id; their children stay invisible "
-            "until they arrive.",
-            f"{trusted:,}",
-        )
+            missing[parent] = f"is no valid event of this run, and Polar has no look-up by external_id; {_REMEDY}"
     for pause in (*_VISIBLE_WITHIN, None):
         ids = _not_found(ids, client, max_concurrency)
         if not ids or pause is None:
             break
         sleep(pause)
     for parent in ids:
-        missing[parent] = "is no event at Polar and no external_id of this run; the event would stay invisible"
+        missing[parent] = f"is neither an event at Polar nor a valid one of this run; {_REMEDY}"
     return missing
 
 

@@ -133,8 +133,3 @@ def _only_clocks_differ(refused: Sequence[Refused]) -> bool:
         and datetime.fromisoformat(json.loads(one.event.payload)["timestamp"]) > recent
         for one in refused
     )
-
-
-def may_be_stored(sent: Sent) -> bool:
-    """Whether an unfinished batch may be stored all the same, its answer having been lost."""
-    return sent.uncertain and not isinstance(sent.error, PolarValidationError)

@@ -13,6 +13,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
@@ -63,7 +64,7 @@ def rows_of_files(paths: Sequence[SourcePath]) -> Iterator[Row]:
             with path.open("rb") as raw, _decompressed(raw, str(path)) as data:
                 for number, value, error in read(data):
                     yield Row(source, number, value, error)
-        except (OSError, EOFError, ValueError, _StreamError) as error:
+        except (OSError, EOFError, ValueError, zlib.error, _StreamError) as error:
             if isinstance(error, PolarSourceError | PolarConfigurationError):
                 raise
             reason = str(error) or type(error).__name__
@@ -169,8 +170,8 @@ def _json_array(data: IO[bytes]) -> _Read:
             while True:
                 try:
                     value, end = decoder.raw_decode(buffer, position)
-                    # A number may go on in the next chunk.
-                    if end < len(buffer) or not fill():
+                    # "1" may go on as "1.5" in the next chunk: a value is whole once its end mark is in sight.
+                    if buffer[end:].lstrip(" \t\r\n")[:1] in (",", "]") or not fill():
                         break
                 except ValueError as error:
                     if not fill():

@@ -267,7 +267,7 @@ def _number(field: str, value: int | float | Decimal, problems: list[FieldProble
         finite = False
     if finite:
         return float(value) if isinstance(value, (float, Decimal)) else value
-    told = "NaN" if value != value else "infinite or too large"
+    told = "NaN" if _is_nan(value) else "infinite or too large"
     problems.append((field, f"is {told}; a number is finite"))
     return None
 
@@ -327,7 +327,7 @@ def _llm(value: Any, problems: list[FieldProblem]) -> dict[str, Any] | None:
             llm[key] = given
         else:
             count = given.item() if type(given).__module__ == "numpy" else given
-            if isinstance(count, bool) or not isinstance(count, (int, float, Decimal)) or count != count:
+            if isinstance(count, bool) or not isinstance(count, (int, float, Decimal)) or _is_nan(count):
                 problems.append((field, f"is {_kind(given)}; it is a whole number"))
             elif math.isinf(count) or count != int(count):
                 problems.append((field, "is not a whole number"))
@@ -345,13 +345,18 @@ def _unknown(field: Any, known: Mapping[str, Any]) -> str:
     return f"is not a field that Polar knows, it would be ignored{hint}"
 
 
+def _is_nan(value: int | float | Decimal) -> bool:
+    # A signalling NaN must not even be compared.
+    return value.is_nan() if isinstance(value, Decimal) else value != value
+
+
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, (int, float, Decimal)):
-        return "NaN" if value != value else "a number"
+        return "NaN" if _is_nan(value) else "a number"
     if isinstance(value, str):
         return "text"
     if isinstance(value, Mapping):

@@ -49,7 +49,8 @@ class PolarIngestEventsOperator(BaseOperator):
         task id, run id and map index. A text of your choice (a file's name, a business date) is shared by all tasks
         and runs that name it. ``content`` is no scope at all: equal content is one event in every run for ever.
     :param unknown_parents: ``reject`` rows whose ``parent_id`` is neither an ``external_id`` of this run nor an
-        event id at Polar, or ``accept`` them: Polar hides such events until their parent arrives.
+        event id at Polar (one request for each such id), or ``accept`` them unasked: Polar hides such events until
+        their parent arrives.
     :param max_concurrency: requests in flight, 1 to 16.
     :param requests_per_minute: request budget of this task; default the connection's.
     :param dry_run: check and count, log the first events as they would be sent, send nothing.
