@@ -201,13 +201,15 @@ class WindowExport:
         A manifest never names files that are not what it says: where others are about to be replaced, it goes first.
         """
         content = manifest.to_bytes()
-        if self._earlier_files() not in (None, [file.to_dict() for file in manifest.files]):
+        earlier = self._earlier_files()
+        if earlier not in (None, [file.to_dict() for file in manifest.files]):
             self.directory.remove(self.manifest_name)
         staged = self._progress.files()
         self._progress.publish([(file, target.path) for file, target in zip(staged, manifest.files, strict=True)])
         self.directory.write(self.manifest_name, content)
         named = {file.path for file in manifest.files} | {self.manifest_name}
-        for name in self.directory.names(f"{self._base}."):
+        # An earlier manifest may also name files of other windows: the pieces that it was put together from.
+        for name in {*self.directory.names(f"{self._base}."), *(file["path"] for file in earlier or ())}:
             if name not in named:
                 self._log.info("removing %s, left by an earlier export of the window", self.directory.url_of(name))
                 self.directory.remove(name)
