@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +25,16 @@ class _Shared:
 
 
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
+
+
+_NEEDED = ("api.client", "events.polling", "events.wait", "events.watch")
+
+
+async def load() -> None:
+    """Imports what the triggers need, the first time in a thread: in the event loop it would hold up all triggers."""
+    needed = [f"airflow_provider_polar.{module}" for module in _NEEDED]
+    if any(module not in sys.modules for module in needed):
+        await asyncio.to_thread(lambda: [importlib.import_module(module) for module in needed])
 
 
 @asynccontextmanager

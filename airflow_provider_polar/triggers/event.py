@@ -103,8 +103,10 @@ class PolarEventTrigger(BaseTrigger):
         yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]
 
     async def _outcome(self) -> dict[str, Any]:
+        from airflow_provider_polar.triggers._client import load, shared_client
+
+        await load()
         from airflow_provider_polar.events.wait import EventWait
-        from airflow_provider_polar.triggers._client import shared_client
 
         async with shared_client(self.polar_conn_id) as (hook, client):
             wait = EventWait.of(

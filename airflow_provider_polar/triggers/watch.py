@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_polar.triggers._checkpoint import Checkpoint
+from airflow_provider_polar.triggers._client import load, shared_client
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient
@@ -100,11 +101,14 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     def shared_stream_key(self) -> Hashable | None:
         """Watchers for which this is equal share one poll, whatever names they watch for."""
-        filters = json.dumps(self.serialize()[1]["filters"], sort_keys=True)
+        # Nothing is imported here, for this is called in the event loop. In a triggerer the filters are a dict.
+        filters = self.filters if self.filters is None or isinstance(self.filters, dict) else self.filters.to_dict()
+        filters = json.dumps(filters or None, sort_keys=True)
         return ("polar-events", self.polar_conn_id, filters, self.poll_interval, self.overlap)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Polls for ever on its own, where Airflow shares no polls."""
+        await load()
         cadence, checkpoint = self._cadence(), self._checkpoint()
         try:
             cursor, rows = await self._first_poll(checkpoint, cadence)
@@ -120,6 +124,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
     @classmethod
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[list[SeenEvent]]:
         """Polls for ever for all names that the group's watchers want, and yields what may be new to some of them."""
+        await load()
         from airflow_provider_polar.events.watch import WatchCursor
 
         shared = cls(**kwargs)
@@ -146,6 +151,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         names = self._names_of_stream.setdefault(self.shared_stream_key(), Counter())
         names.update(self.event_name)
         try:
+            await load()
             checkpoint = self._checkpoint()
             cursor, rows = await self._first_poll(checkpoint, self._cadence())
             await self._let_go()
@@ -201,8 +207,6 @@ class PolarEventWatchTrigger(BaseEventTrigger):
             await asyncio.sleep(pause)
 
     async def _client(self) -> tuple[PolarHook, AsyncPolarClient]:
-        from airflow_provider_polar.triggers._client import shared_client
-
         if self._held is None:
             stack = AsyncExitStack()
             self._client_in_use = await stack.enter_async_context(shared_client(self.polar_conn_id))
