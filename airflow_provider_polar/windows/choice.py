@@ -167,6 +167,8 @@ def _from_length(facts: RunFacts, length: Length | None) -> WindowChoice | None:
 def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
     found: list[tuple[EventWindow, str]] = []
     for asset, extra in facts.asset_events:
+        if isinstance(extra, dict) and isinstance(extra.get("payload"), dict):
+            extra = extra["payload"]  # how Airflow wraps what a watcher yields
         said = extra.get("window", extra) if isinstance(extra, dict) else None
         if isinstance(said, dict) and said.get("start") and said.get("end"):
             try:
