@@ -1,0 +1,102 @@
+"""One client, one ingest of a gzipped JSONL file, in a process of its own: ``python ingest_clients.py NAME '{...}'``.
+
+Each sends the same events, a thousand a request, as its documentation shows. The last line of output is JSON: seconds
+and peak memory; requests and what is stored are counted by the server.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Job = dict[str, Any]
+BATCH = 1000
+
+
+def _events(job: Job) -> Iterator[dict[str, Any]]:
+    with gzip.open(job["file"], "rt") as file:
+        yield from map(json.loads, file)
+
+
+def _batches(job: Job) -> Iterator[list[dict[str, Any]]]:
+    events = _events(job)
+    while batch := list(itertools.islice(events, BATCH)):
+        yield batch
+
+
+def ours(job: Job) -> None:
+    """PolarIngestEventsOperator, with the default number of requests in flight."""
+    from types import SimpleNamespace
+
+    from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
+
+    connection = {"conn_type": "polar", "host": job["base_url"], "password": job["token"]}
+    os.environ["AIRFLOW_CONN_POLAR_DEFAULT"] = json.dumps(connection)
+    ti: Any = SimpleNamespace(dag_id="benchmark", task_id="ingest", run_id="run", map_index=-1)
+    PolarIngestEventsOperator(
+        task_id="ingest", source=f"file://{job['file']}", requests_per_minute=job["requests_per_minute"]
+    ).execute({"ti": ti})
+
+
+def polar_sdk(job: Job) -> None:
+    """Polar's own SDK, which never sends a request again."""
+    from polar.v2026_04 import Polar
+
+    with Polar(job["token"], base_url=job["base_url"], timeout=30) as polar:
+        for batch in _batches(job):
+            polar.events.ingest(events=batch)
+
+
+def polar_sdk_again(job: Job) -> None:
+    """The same in the loop that people put around it."""
+    from polar import PolarNetworkError, PolarServerError
+    from polar.v2026_04 import Polar
+
+    with Polar(job["token"], base_url=job["base_url"], timeout=30) as polar:
+        for batch in _batches(job):
+            for _ in range(5):
+                try:
+                    polar.events.ingest(events=batch)
+                    break
+                except (PolarNetworkError, PolarServerError):
+                    continue
+
+
+def dlt(job: Job) -> None:
+    """A dlt pipeline to a destination function, with dlt's own retrying requests."""
+    import dlt as library
+    from dlt.sources.helpers import requests
+
+    @library.destination(batch_size=BATCH, name="polar", skip_dlt_columns_and_tables=True, max_table_nesting=0)
+    def polar(items: Any, table: Any) -> None:
+        answer = requests.post(
+            job["base_url"] + "/v1/events/ingest",
+            data=json.dumps({"events": items}, default=str),
+            headers={"Authorization": f"Bearer {job['token']}", "Content-Type": "application/json"},
+        )
+        answer.raise_for_status()
+
+    library.pipeline("departures", destination=polar, pipelines_dir=job["folder"]).run(
+        _events(job), table_name="events"
+    )
+
+
+CLIENTS: dict[str, Callable[[Job], None]] = {
+    "this provider": ours,
+    "polar-sdk": polar_sdk,
+    "polar-sdk, in a loop": polar_sdk_again,
+    "dlt": dlt,
+}
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    CLIENTS[sys.argv[1]](json.loads(sys.argv[2]))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
+    print(json.dumps({"seconds": time.monotonic() - started, "peak_mb": peak}))
