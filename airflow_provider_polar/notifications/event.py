@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,16 @@ class PolarEventNotifier(BaseNotifier):
         self.timestamp = timestamp
         self.identity = identity
         self.polar_conn_id = polar_conn_id
+
+    # Rendering changes the object for good, and one process may run the callbacks of several runs or mapped tasks:
+    # without a copy each, the later ones would send, and bill, what the first one did.
+    def __call__(self, *args: Any) -> None:
+        """Renders the templates and sends the event."""
+        super(PolarEventNotifier, copy.copy(self)).__call__(*args)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """The same in a triggerer."""
+        return super(PolarEventNotifier, copy.copy(self)).__await__()
 
     def notify(self, context: Context) -> None:
         """Sends the event.

@@ -107,6 +107,15 @@ def test_callbacks_of_a_real_run(polar_server: Any, polar_connection: Any, run_d
     assert event["metadata"]["rows"] == 42
 
 
+def test_one_notifier_for_several_callbacks_in_one_process(polar_server: Any, polar_connection: Any) -> None:
+    """As when the DAG processor works off the callbacks of several runs: none may bill another's customer."""
+    one = notifier(external_customer_id="{{ run_id }}")
+    for run_id in ("acme", "globex"):
+        one({"dag": DAG("etl", schedule=None), "run_id": run_id, "reason": "success"})
+    sent = [event["external_customer_id"] for event in polar_server.events()]
+    assert sorted(sent) == ["acme", "globex"]
+
+
 def test_a_fault_of_polar_is_raised_for_airflow_to_log(
     polar_server: Any, polar_connection: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
