@@ -26,7 +26,7 @@ with DAG(
     "backfill_year_mapped",
     schedule=None,
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
-    params={"year": Param(2025, type="integer", minimum=2020, maximum=2100)},
+    params={"year": Param(2025, type="integer", minimum=2000, maximum=2100)},
     default_args={"retries": 3},
     doc_md=__doc__,
     tags=["polar"],
