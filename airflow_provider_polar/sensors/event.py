@@ -125,7 +125,7 @@ class PolarEventSensor(BaseSensorOperator):
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
-            self.log.warning("%s The wait goes on.", error)
+            self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
             self.log.info("Found %d events: %s.", result.count, wait)

@@ -24,6 +24,8 @@ class Checkpoint:
 
     turns: ClassVar[int] = 5
     """Seconds that Airflow is given to store the asset event itself, before the cursor passes over it."""
+    pause: ClassVar[float] = 10.0
+    """Seconds before a store that gave an error is asked again."""
 
     def __init__(self, store: Any, identity: Mapping[str, Any]) -> None:
         self._accessors = _accessors(store)
@@ -56,7 +58,7 @@ class Checkpoint:
                 return await _call(accessor, "get", self.key)
             except Exception as error:
                 log.warning("A watcher's cursor could not be loaded (%s): it is tried again.", type(error).__name__)
-                await asyncio.sleep(10)
+                await asyncio.sleep(self.pause)
 
     async def store(self, cursor: WatchCursor, *, at_once: bool = False) -> None:
         """Stores a cursor that knows of other events than the one stored last.

@@ -150,7 +150,7 @@ class PolarEventTrigger(BaseTrigger):
                 if not error.retryable:
                     raise
                 pause = cadence.after_fault(error)
-                self.log.warning("%s The wait goes on in %.0f seconds.", error, pause)
+                self.log.warning("The wait goes on in %.0f seconds, after: %s", pause, error)
             if last:
                 return None
 

@@ -84,26 +84,32 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
         :raises PolarConfigurationError: an impossible argument, so that the DAG's file is refused.
         """
-        from airflow_provider_polar.events.window import aware, moment_text
-
-        watch = self._watch(self.filters)
+        if not _in_event_loop():
+            self._check()
         return (
             "airflow_provider_polar.triggers.watch.PolarEventWatchTrigger",
             {
-                "event_name": list(watch.names),
-                "filters": watch.filters.to_dict() or None,
+                "event_name": self.event_name,
+                "filters": self.filters,
                 "polar_conn_id": self.polar_conn_id,
                 "poll_interval": self.poll_interval,
                 "overlap": self.overlap,
-                "start": None if self.start is None else moment_text(aware(self.start, "start")),
+                "start": self.start,
             },
         )
 
+    def _check(self) -> None:
+        """Puts the arguments into their one form, primitives only."""
+        from airflow_provider_polar.events.window import aware, moment_text
+
+        watch = self._watch(self.filters)
+        self.event_name = list(watch.names)
+        self.filters = watch.filters.to_dict() or None
+        self.start = None if self.start is None else moment_text(aware(self.start, "start"))
+
     def shared_stream_key(self) -> Hashable | None:
         """Watchers for which this is equal share one poll, whatever names they watch for."""
-        # Nothing is imported here, for this is called in the event loop. In a triggerer the filters are a dict.
-        filters = self.filters if self.filters is None or isinstance(self.filters, dict) else self.filters.to_dict()
-        filters = json.dumps(filters or None, sort_keys=True)
+        filters = json.dumps(self.serialize()[1]["filters"], sort_keys=True)
         return ("polar-events", self.polar_conn_id, filters, self.poll_interval, self.overlap)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -197,7 +203,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
             except PolarError as error:
                 pause = cadence.after_fault(error)
                 say = self.log.warning if error.retryable else self.log.error
-                say("%s The watch for %s goes on in %.0f seconds.", error, ", ".join(self.event_name), pause)
+                say("The watch for %s goes on in %.0f seconds, after: %s", ", ".join(self.event_name), pause, error)
             except Exception as error:
                 # A trigger that raises is started again within a second, and would ask Polar again each time.
                 pause = cadence.after_fault(error)
@@ -245,3 +251,13 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
 def _seconds(value: float | timedelta) -> float:
     return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+def _in_event_loop() -> bool:
+    # In a triggerer, where the arguments are checked ones that come from the database, and where the imports that a
+    # check needs would hold up all triggers.
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
