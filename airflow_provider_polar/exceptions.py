@@ -41,6 +41,13 @@ class PolarSourceError(PolarError):
     format they claim to be. A retry does not help until the file is there or mended."""
 
 
+class PolarSourceUnavailableError(PolarSourceError):
+    """The store of a source of events failed to give it: a lost connection, a time-out, credentials that are not
+    there. A retry helps if the store was away for a moment."""
+
+    retryable = True
+
+
 class PolarApiError(PolarError):
     """Polar answered with an error, or did not answer.
 

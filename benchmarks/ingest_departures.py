@@ -86,7 +86,9 @@ def line(what: str, due: int, result: dict[str, Any]) -> str:
     """One row of the table."""
     seconds = result.get("seconds")
     verdict = "each once" if result["stored"] == due else f"**{result['stored'] - due:+,}**"
-    speed = f"{seconds:.1f} | {due / seconds:,.0f} | {result['peak_mb']:.0f} MB" if seconds else "- | - | -"
+    speed = "- | - | - | -"
+    if seconds:
+        speed = f"{seconds:.1f} | {result['cpu']:.1f} | {due / seconds:,.0f} | {result['peak_mb']:.0f} MB"
     ended = result["error"] or "ok"
     return f"| {what} | {result['stored']:,} ({verdict}) | {result['requests']:,} | {speed} | {ended} |"
 
@@ -104,7 +106,7 @@ def main() -> None:
         megabytes = file.stat().st_size / 1e6
         print(f"{due:,} departures, {megabytes:.1f} MB gzipped; answers lost: none, then every {EVERY}th\n")
         print(
-            "| client | stored | requests | seconds | events/s | peak memory | ended |\n|---|---|---|---|---|---|---|"
+            "| client | stored | requests | seconds | on the processor | events/s | peak memory | ended |\n|---|---|---|---|---|---|---|---|"
         )
         for lost in (False, True):
             for client in ingest_clients.CLIENTS:

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _PREFIX = "airflow-v1-"
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 CONTENT_SCOPE = '["content"]'
 """The scope that has nothing in it: equal content is the same event in every run, task and DAG."""
 
@@ -46,7 +47,7 @@ def canonical(event: Mapping[str, Any]) -> bytes:
         if cost := metadata.get("_cost"):
             amount = format(Decimal(str(cost["amount"])).normalize() + 0, "f")
             content["metadata"]["_cost"] = {**cost, "amount": amount}
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return _CANONICAL.encode(content).encode()
 
 
 def _plain(value: Any) -> Any:

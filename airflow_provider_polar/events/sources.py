@@ -18,13 +18,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
 _COMPRESSIONS = (".gz", ".zst")
 _ROWS_AT_ONCE = 1000
 _CHUNK = 1 << 16
 _MAX_ELEMENT = 16 << 20
+
+
+class _StreamError(Exception):
+    """A stream that is not what it claims to be."""
+
+
+_BROKEN = (
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    gzip.BadGzipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    RecursionError,
+    _StreamError,
+)
 
 
 class Row(NamedTuple):
@@ -48,6 +65,18 @@ class SourcePath(Protocol):
     def open(self, mode: str) -> IO[bytes]: ...
 
 
+class GlobPath(Protocol):
+    """What is needed of a pattern (``ObjectStoragePath``, ``UPath``)."""
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+
+    @property
+    def path(self) -> str:
+        """The pattern within it."""
+
+
 def rows_in_memory(events: Iterable[Any]) -> Iterator[Row]:
     """Rows of a list, or of a generator, which is read once and not held."""
     return (Row(0, number, value) for number, value in enumerate(events, 1))
@@ -57,18 +86,40 @@ def rows_of_files(paths: Sequence[SourcePath]) -> Iterator[Row]:
     """Rows of files, one file after the other; ``Row.source`` is the position in ``paths``.
 
     :raises PolarSourceError: a file is missing, is not what its name says, or ends too early.
+    :raises PolarSourceUnavailableError: its store has failed; a retry may help.
     """
     for source, path in enumerate(paths):
         read = _READERS[format_of(str(path))]
-        try:
-            with path.open("rb") as raw, _decompressed(raw, str(path)) as data:
-                for number, value, error in read(data):
-                    yield Row(source, number, value, error)
-        except (OSError, EOFError, ValueError, zlib.error, _StreamError) as error:
-            if isinstance(error, PolarSourceError | PolarConfigurationError):
-                raise
-            reason = str(error) or type(error).__name__
-            raise PolarSourceError(f"{path} cannot be read: {reason}") from error
+        with _saying(str(path)), path.open("rb") as raw, _decompressed(raw, str(path)) as data:
+            for number, value, error in read(data):
+                yield Row(source, number, value, error)
+
+
+def matching(path: GlobPath) -> list[str]:
+    """The files that a pattern stands for, with their scheme, sorted by name.
+
+    :raises PolarSourceError: there is none.
+    """
+    with _saying(str(path)):
+        found = path.fs.glob(path.path, detail=True)
+        names = sorted(name for name, info in found.items() if info["type"] != "directory")
+        if not names:
+            raise PolarSourceError(f"no file matches {path}")
+        return [path.fs.unstrip_protocol(name) for name in names]
+
+
+@contextlib.contextmanager
+def _saying(name: str) -> Iterator[None]:
+    """Tells a file that is not there or is broken from a store that has failed."""
+    try:
+        yield
+    except (PolarSourceError, PolarConfigurationError, GeneratorExit):
+        raise
+    except _BROKEN as error:
+        reason = str(error) or type(error).__name__
+        raise PolarSourceError(f"{name} cannot be read: {reason}") from error
+    except Exception as error:  # stores raise their own SDKs' errors
+        raise PolarSourceUnavailableError(f"{name} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def format_of(name: str) -> str:
@@ -89,10 +140,6 @@ def format_of(name: str) -> str:
 def is_glob(name: str) -> bool:
     """Whether a path is a pattern."""
     return not _GLOB.isdisjoint(name)
-
-
-class _StreamError(Exception):
-    """A stream that is not what it claims to be."""
 
 
 @contextlib.contextmanager

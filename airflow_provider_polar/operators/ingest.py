@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, storage_path
 
@@ -42,7 +42,7 @@ class PolarIngestEventsOperator(BaseOperator):
         reasons, to ``rejected_path`` and sends the others. Two rows of different content under one ``external_id``
         fail the task either way.
     :param rejected_path: the JSONL file for rejected rows (templated); required with ``skip``. It is written whole,
-        and only if there is a rejected row.
+        and only if there is a rejected row. Mapped tasks need a path each: put ``{{ ti.map_index }}`` in it.
     :param rejected_conn_id: Airflow connection of its store (templated).
     :param batch_size: events of a request at most; 1 to 32,767. Requests are also kept within Polar's 10 MB.
     :param idempotency_scope: what makes equal events of two runs two events (templated). By default this run: dag id,
@@ -195,16 +195,16 @@ class PolarIngestEventsOperator(BaseOperator):
         return self._ingest(context, rows_in_memory(events), [""])
 
     def _paths(self) -> list[ObjectStoragePath]:
-        from airflow_provider_polar.events.sources import is_glob
+        from airflow_provider_polar.events.sources import is_glob, matching
 
+        if not str(self.source).strip():
+            raise PolarConfigurationError("source has rendered to nothing; it is a path in object storage")
         path = storage_path(self.source, self.source_conn_id)
         if not is_glob(str(path)):
             return [path]
-        found = sorted(name for name in path.fs.glob(path.path) if not path.fs.isdir(name))
-        if not found:
-            raise PolarSourceError(f"no file matches {path}")
+        found = matching(path)
         self.log.info("%s files match %s", len(found), path)
-        return [ObjectStoragePath(path.fs.unstrip_protocol(name), conn_id=self.source_conn_id) for name in found]
+        return [ObjectStoragePath(name, conn_id=self.source_conn_id) for name in found]
 
     def _rejected_path(self) -> ObjectStoragePath | None:
         return None if self.rejected_path is None else storage_path(self.rejected_path, self.rejected_conn_id)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.events import sources
 from airflow_provider_polar.events.sources import Row, format_of, is_glob, rows_in_memory, rows_of_files
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 ROWS = [
     {"name": "a", "external_customer_id": "c", "metadata": {"x": "1", "y": "zwei\nZeilen"}},
@@ -138,6 +138,19 @@ def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
         read(tmp_path / "none.jsonl")
 
 
+def test_a_store_that_fails_is_told_apart_because_a_retry_may_help(tmp_path: Path) -> None:
+    class Away:
+        def __str__(self) -> str:
+            return "s3://bucket/a.jsonl"
+
+        def open(self, mode: str) -> Any:
+            raise ConnectionResetError("reset by peer")
+
+    with pytest.raises(PolarSourceUnavailableError, match=r"a\.jsonl cannot be read: ConnectionResetError") as caught:
+        list(rows_of_files([Away()]))
+    assert caught.value.retryable
+
+
 @pytest.mark.parametrize("name", ["a", "a.txt", "a.gz", "a.parquet.gz", "a.jsonl.bz2"])
 def test_a_name_without_a_known_format_is_refused(name: str) -> None:
     with pytest.raises(PolarConfigurationError, match="does not say its format"):
@@ -171,7 +184,7 @@ def test_a_generator_is_read_as_it_goes() -> None:
     assert read_so_far == [0]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=st.lists(
         st.recursive(st.none() | st.integers() | st.floats(allow_nan=False) | st.text(), st.lists), max_size=8

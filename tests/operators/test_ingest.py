@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIngestIncompleteError
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
@@ -94,6 +96,31 @@ def test_a_retry_goes_on_from_the_stored_batches(
     assert store == {}
 
 
+def test_a_glob_is_all_its_files(polar_server: LocalPolar, polar_connection: str, tmp_path: Path) -> None:
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    for number in range(3):
+        (tmp_path / f"{number}.jsonl").write_text(json.dumps({**EVENT, "metadata": {"n": number}}) + "\n{}\n")
+    (tmp_path / "other.txt").write_text("?")
+    (tmp_path / "4.jsonl").mkdir()
+    operator = PolarIngestEventsOperator(
+        task_id="ingest",
+        source=f"file://{tmp_path}/*.jsonl",
+        on_invalid="skip",
+        rejected_path=f"file://{tmp_path}/rejected.jsonl",
+    )
+    result = operator.execute({"ti": ti})
+    assert (result["events"], result["inserted"], result["rejected"]) == (6, 3, 3)
+    lines = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [(Path(line["source"]).name, line["row"]) for line in lines] == [(f"{n}.jsonl", 2) for n in range(3)]
+
+
+@pytest.mark.parametrize("source", ["file:///nowhere/*.jsonl", "file:///nowhere/a.jsonl"])
+def test_a_source_that_is_not_there_fails_without_retries(polar_connection: str, source: str) -> None:
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    with pytest.raises(AirflowFailException, match="/nowhere/"):
+        PolarIngestEventsOperator(task_id="ingest", source=source).execute({"ti": ti})
+
+
 def test_a_state_store_that_fails_costs_nothing(polar_server: LocalPolar, polar_connection: str) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("no supervisor")
@@ -140,26 +167,30 @@ def test_a_scope_of_ones_own_is_shared_by_runs_and_templated(
 def test_a_function_that_yields_events_is_an_ingest_task(
     run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
 ) -> None:
-    from airflow_provider_polar.decorators.ingest import polar_ingest_task
-
     with _dag("ingest_function") as dag:
 
-        @polar_ingest_task(batch_size=2)
+        @task.polar_ingest(batch_size=2)
         def calls(number: int, dag_run: Any = None) -> Any:
             for index in range(number):
                 yield {**EVENT, "metadata": {"index": index, "run": dag_run.run_id}}
 
-        @polar_ingest_task
+        @task.polar_ingest
         def returned() -> Any:
             return [EVENT]
 
+        @task.polar_ingest
+        def each(customer: str) -> Any:
+            return [{**EVENT, "external_customer_id": customer}]
+
         calls(5)
         returned()
+        each.expand(customer=["a", "b"])
     run = run_dag(dag)
     assert run.state == "success"
     assert run.xcom("calls")["batches"] == 3
     assert run.xcom("returned")["inserted"] == 1
-    assert polar_server.count() == 6
+    assert run.xcom("each", map_index=1)["inserted"] == 1
+    assert polar_server.count() == 8
 
 
 def test_invalid_rows_fail_the_task_before_any_request(
@@ -236,3 +267,24 @@ def test_the_decorator_takes_no_events() -> None:
 
     with _dag("decorator_clash"), pytest.raises(PolarConfigurationError, match="the function gives the events"):
         polar_ingest_task(events=[EVENT])(calls)()
+
+
+def test_a_retry_in_airflow_remembers_what_is_stored(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str, departures: Path
+) -> None:
+    with _dag("ingest_retry") as dag:
+        PolarIngestEventsOperator(
+            task_id="ingest",
+            source=f"file://{departures}",
+            mapping=MAPPING,
+            max_concurrency=1,
+            retries=1,
+            retry_delay=timedelta(0),
+        )
+    polar_server.fail("status", status=403, path="ingest", after=1, times=1)
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert polar_server.count() == 2500
+    if AIRFLOW_V_3_3_PLUS:
+        assert run.xcom("ingest")["inserted"] == 2500
+        assert [record.status for record in polar_server.requests] == [200, 403, 200, 200]
