@@ -1,0 +1,126 @@
+"""The example DAGs: all parse without a warning of ours, and those of no other test run here, as they are."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, polar_connection: str) -> Any:
+    """Loads an example by name, its lake in a temporary folder."""
+    monkeypatch.setenv("POLAR_DEMO_LAKE", f"file://{tmp_path}")
+
+    def load(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.dag
+
+    return load
+
+
+def test_all_parse_without_a_deprecation_warning():
+    """In a process of its own, as the DAG processor loads them; a warning that our line causes would be an error."""
+    code = f"""
+    import runpy, warnings
+    import airflow, airflow.sdk, airflow.providers.common.compat.sdk, airflow.triggers.base
+    warnings.simplefilter("error", DeprecationWarning)
+    warnings.simplefilter("error", PendingDeprecationWarning)
+    warnings.simplefilter("error", FutureWarning)
+    for name in {NAMES!r}:
+        dag = runpy.run_path("{EXAMPLES}/" + name + ".py")["dag"]
+        assert dag.dag_id == name, (dag.dag_id, name)
+        print(name)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_says_what_it_shows(name, example):
+    dag = example(name)
+    assert dag.doc_md
+    assert len(dag.doc_md.strip()) > 80
+    assert "polar" in dag.tags
+
+
+def test_hourly_export_s3(example, run_dag, polar_server, tmp_path):
+    """Two adjacent hours; between the runs, an event for the first hour arrives late."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
+    polar_server.add_events(
+        {"name": "call", "timestamp": hour + timedelta(minutes=n), "external_customer_id": "a"} for n in range(180)
+    )
+    dag = example("hourly_export_s3")
+    first = run_dag(dag, logical_date=hour + timedelta(hours=1))
+    assert first.state == "success"
+    assert first.xcom("export")["rows"] == 60
+    polar_server.add_events([{"name": "late", "timestamp": hour, "external_customer_id": "a"}])
+    second = run_dag(dag, logical_date=hour + timedelta(hours=2))
+    assert second.xcom("export")["rows"] == 60
+    [changed] = second.xcom("export")["changed"]
+    assert changed["rows"] == 61
+    assert second.xcom("load") == [changed["manifest"], second.xcom("export")["manifest"]]
+    rows = [
+        json.loads(line)
+        for path in sorted((tmp_path / "events").glob("*.jsonl.gz"))
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    assert len(rows) == len({row["id"] for row in rows}) == 121
+
+
+def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):
+    """The file of a day, sent twice, in the second run mended."""
+    day = datetime.now(UTC) - timedelta(days=2)
+    ds = f"{day:%Y-%m-%d}"
+    folder = tmp_path / "rollups"
+    folder.mkdir()
+    lines = ["account,day,gigabytes,region", f"acme,{ds},12.5,eu", f"globex,{ds},7,", f"initech,{ds},a lot,eu"]
+    (folder / f"{ds}.csv").write_text("\n".join(lines))
+    dag = example("daily_rollup_from_file")
+    run = run_dag(dag, logical_date=day)
+    assert run.state == "success"
+    assert run.xcom("ingest") | {"rejected_path": ""} == {
+        "events": 3,
+        "inserted": 2,
+        "duplicates": 0,
+        "rejected": 1,
+        "batches": 1,
+        "rejected_path": "",
+    }
+    [rejected] = [json.loads(line) for line in (tmp_path / "rejected" / f"{ds}.jsonl").read_text().splitlines()]
+    assert rejected["row"] == 4
+    assert rejected["problems"][0]["field"] == "metadata.gigabytes"
+    assert "1 rejected" in run.xcom("tell")
+
+    (folder / f"{ds}.csv").write_text("\n".join(lines).replace("a lot", "3"))
+    mended = run_dag(dag, logical_date=day + timedelta(seconds=1))
+    assert (mended.xcom("ingest")["inserted"], mended.xcom("ingest")["duplicates"]) == (1, 2)
+    billed = {event["external_customer_id"]: event["metadata"] for event in polar_server.events()}
+    assert billed == {
+        "acme": {"gigabytes": 12.5, "region": "eu"},
+        "globex": {"gigabytes": 7},
+        "initech": {"gigabytes": 3, "region": "eu"},
+    }
+
+
+def test_flights_pipeline(example, run_dag, polar_server):
+    """The demo's DAG for its shortest day of the year: 23 hours, 920 departures."""
+    run = run_dag(example("flights_pipeline"), run_conf={"day": "2013-03-10"})
+    assert run.state == "success"
+    assert polar_server.count() == run.xcom("ingest")["events"]
