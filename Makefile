@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(CURDIR)/.demo
 DAY ?= 2013-01-01
 
-.PHONY: help install demo test lint types unit format clean
+.PHONY: help install demo test lint types unit docs browser release-check format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,18 @@ types: install
 
 unit: install
 	$(BIN)/pytest
+
+docs: install  ## the documentation, in docs/_build/html
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html
+
+browser: install  ## Airflow's pages in a real browser; renews the screenshots of the documentation
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; } || \
+		{ echo "Chromium is needed: install it, or set CHROMIUM to its path" >&2; test -n "$$CHROMIUM"; }
+	SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest tests/browser
+
+release-check: install  ## build wheel and sdist, install them into an empty environment and use them
+	$(BIN)/python -m pip install --quiet --group release
+	RELEASE_CHECK=1 $(BIN)/pytest tests/release
 
 format: install  ## mend what the linter can mend
 	$(BIN)/ruff check --fix .
