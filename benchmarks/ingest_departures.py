@@ -105,9 +105,8 @@ def main() -> None:
         due = write_departures(file, given.events)
         megabytes = file.stat().st_size / 1e6
         print(f"{due:,} departures, {megabytes:.1f} MB gzipped; answers lost: none, then every {EVERY}th\n")
-        print(
-            "| client | stored | requests | seconds | on the processor | events/s | peak memory | ended |\n|---|---|---|---|---|---|---|---|"
-        )
+        print("| client | stored | requests | seconds | on the processor | events/s | peak memory | ended |")
+        print("|---|---|---|---|---|---|---|---|")
         for lost in (False, True):
             for client in ingest_clients.CLIENTS:
                 python = given.dlt_python if client == "dlt" else sys.executable
