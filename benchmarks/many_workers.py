@@ -203,9 +203,9 @@ class Backfill:
         deadline = time.monotonic() + 180
         conf = json.dumps({"year": 2013})
         while True:
-            subprocess.run([*airflow, "unpause", DAG_ID, "--yes"], env=environment, capture_output=True)
             done = subprocess.run([*airflow, "trigger", DAG_ID, "--conf", conf], env=environment, capture_output=True)
             if done.returncode == 0:
+                subprocess.run([*airflow, "unpause", DAG_ID, "--yes"], env=environment, check=True, capture_output=True)
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(done.stderr.decode()[-2000:])
