@@ -31,6 +31,8 @@ from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceE
 OnIncomplete = Literal["fail", "warn"]
 TARGET_ROWS = 25_000
 """Events of a slice, about: what is read again at most, per slice in flight, after a kill."""
+_LEAST_ROWS = 10_000
+_SIDE_BY_SIDE = 4
 _ROUNDS = 3
 
 log = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class WindowExport:
         """
         self._progress.open()
         if self._progress.slices is None:
-            self._progress.plan(self.reader.plan(self.window, target_rows=self.target_rows))
+            self._progress.plan(self._plan())
         slices = self._progress.slices or []
         done = sum(part.rows for part in slices if part.finished)
         if self._progress.resumed:
@@ -114,6 +116,16 @@ class WindowExport:
             self._report_missing(manifest)
         self._publish(manifest)
         return manifest
+
+    def _plan(self) -> list[tuple[EventWindow, int]]:
+        """Slices of about the target's size; of smaller windows as many as can be read side by side, as long as
+        that costs few requests. They depend on the events alone, and so do the files."""
+        slices = self.reader.plan(self.window, target_rows=self.target_rows)
+        total = sum(expected for _, expected in slices)
+        side_by_side = min(_SIDE_BY_SIDE, total // _LEAST_ROWS)
+        if len(slices) >= side_by_side:
+            return slices
+        return self.reader.plan(self.window, target_rows=-(-total // side_by_side))
 
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()

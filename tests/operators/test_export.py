@@ -295,3 +295,14 @@ def test_in_a_real_airflow(polar: LocalPolar, tmp_path: Path, run_dag: Any) -> N
     result = done.xcom("export")
     assert exported(result) == due(polar)
     assert result["manifest"].startswith(f"file://{tmp_path}/export_in_airflow/events_")
+
+
+def test_the_request_budget_is_used_and_never_passed(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.settings.rate_limit = (120, 6.0)
+    polar.add_events(usage([START + timedelta(milliseconds=180 * i) for i in range(20_000)]))
+    polar.clear_requests()
+    assert run(tmp_path, requests_per_minute=1200)["rows"] == 20_000
+    assert {record.status for record in polar.requests} == {200}
+    assert len(polar.requests) <= 1.05 * 20_000 / 100
+    times = [record.time for record in polar.requests]
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.95 * 1200 / 60
