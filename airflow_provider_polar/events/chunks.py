@@ -16,6 +16,8 @@ from airflow_provider_polar.events.window import EventWindow
 CHUNK_ROWS = 10_000
 """Events that :func:`read_proved` holds at once, about."""
 _ROUNDS = 3
+_CHUNKS = 16
+"""Chunks that may turn out far smaller than they are to be, before the rest is taken as one."""
 
 
 def read_proved(
@@ -30,7 +32,9 @@ def read_proved(
     requests = 0
     start = window.start
     while start < window.end:
-        end, asks = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
+        end, asks = window.end, 0
+        if len(reports) < _CHUNKS + 8 * sum(report.rows for report in reports) // chunk_rows:
+            end, asks = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
         rows, report = yield from _read_chunk(EventWindow(start, end), filters, grain)
         requests += asks + report.requests
         grain = report.grain
@@ -57,9 +61,9 @@ def _read_chunk(chunk: EventWindow, filters: EventFilters, grain: int) -> Readin
         rows: list[EventRow] = []
         report = yield from _collected(read_slice(chunk, filters, grain), rows)
         grain, requests = report.grain, requests + report.requests
-        if report.requests == 1:
-            # One answer gave the rows and their count.
-            return rows, report
+        if report.requests == 1 or not report.proved:
+            # One answer gave the rows and their count; or the report says already what is missing.
+            return rows, replace(report, requests=requests)
         counted = yield from count_window(chunk, filters, grain)
         requests += 1
         if counted <= report.counted:

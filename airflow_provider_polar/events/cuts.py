@@ -73,8 +73,8 @@ def find_cuts(sample: Sequence[EventRow], counted: int, filters: EventFilters) -
 
 def alike(row: EventRow, filters: EventFilters) -> EventFilters:
     """Filters that keep only events which look like this one."""
-    clauses = [FilterClause(property=key, operator="eq", value=row.get(key)) for key in ("name", "source")]
-    for key, value in _metadata(row).items():
+    clauses = []
+    for key, value in {"name": row.get("name"), "source": row.get("source"), **_metadata(row)}.items():
         if isinstance(value, (bool, str)) or value in _INTEGERS:
             clauses.append(FilterClause(property=key, operator="eq", value=value))  # type: ignore[arg-type]
     narrowed = filters.also(*clauses)
@@ -100,6 +100,8 @@ class _Cutter:
     def cuts(self) -> Iterator[Cut]:
         for property_ in ("name", "source"):
             values = [row.get(property_) for row in self.sample]
+            if not all(isinstance(value, str) for value in values):
+                continue
             if len(set(values)) <= _MOST_PARTS:
                 yield self._by_value(property_, values)
             else:
@@ -176,14 +178,14 @@ class _Cutter:
             return
         sizes = Counter(values)
         if given is not None:
-            sizes.update(dict.fromkeys(given, 0))
+            sizes = Counter({value: sizes[value] for value in given})
         elif sum(size == 1 for size in sizes.values()) > 0.05 * len(values):
             return
         bins: list[list[str]] = []
         held = _AIM / self.scale
-        load = held
+        load = 0.0
         for value, size in sorted(sizes.items()):
-            if load + size > held or len(bins[-1]) == _MOST_VALUES:
+            if not bins or load + size > held or len(bins[-1]) == _MOST_VALUES:
                 bins.append([])
                 load = 0
             bins[-1].append(value)

@@ -235,6 +235,19 @@ class Found:
         self.repeated += other.repeated
         self.missing += other.missing
 
+    def add_known(self, rows: Iterable[EventRow]) -> bool:
+        """Adds rows that were given earlier and were not given now; whether the counts leave room for them."""
+        for row in rows:
+            if row.id in self.rows:
+                continue
+            self.rows[row.id] = row
+            at = next((i for i, spot in enumerate(self.missing) if spot.start <= row.timestamp < spot.end), None)
+            if at is None:
+                return False
+            spot = replace(self.missing[at], given=self.missing[at].given + 1)
+            self.missing[at : at + 1] = [spot] if spot.lost else []
+        return True
+
     def lacking(self, box: Box, counted: int, reason: str) -> Found:
         """Itself, with what is not given of the box as one spot in the place of finer ones."""
         self.missing = [box.spot(counted, self.given, reason)] if counted > self.given else []

@@ -8,12 +8,12 @@ is read again, more finely cut (:mod:`~airflow_provider_polar.events.spots`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
-from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
 from airflow_provider_polar.events.proof import (
     ARRIVING,
     MILLISECOND,
@@ -56,6 +56,11 @@ def read_slice(window: EventWindow, filters: EventFilters, grain: int = MILLISEC
     return (yield from _SliceReading(window, filters, grain).read())
 
 
+_SPARE = 256
+"""Requests that a slice may take beyond what its rows account for."""
+_MOST_FOR_SPOTS = 10_000
+
+
 @dataclass(slots=True)
 class _Pending:
     """Rows before the cursor that the next count is to prove.
@@ -73,6 +78,10 @@ class _Pending:
     expected: int
 
 
+class _OtherGrain(Exception):
+    """The server's bounds are not whole milliseconds."""
+
+
 class _SliceReading:
     def __init__(self, window: EventWindow, filters: EventFilters, grain: int) -> None:
         self.window, self.filters, self.grain = window, filters, grain
@@ -85,7 +94,7 @@ class _SliceReading:
         self.rows = self.repeated = self.before = self.after = self.requests = 0
         self.missing: list[Spot] = []
         self.first_count: int | None = None
-        self.steps_left = 0
+        self.steps = 0
         self.budget = Budget(0)
 
     def read(self) -> Reading[SliceReport]:
@@ -120,18 +129,23 @@ class _SliceReading:
 
     def _forward(self) -> Reading[None]:
         while True:
-            yield from self._to_the_end()
-            if not (yield from self._end_was_cut()):
-                return
+            try:
+                yield from self._to_the_end()
+                if not (yield from self._end_was_cut()):
+                    return
+            except _OtherGrain:
+                pass
             self._go_by_seconds()
 
     def _to_the_end(self) -> Reading[None]:
         while self.cursor < self.whole.end:
             rest = self.whole.between(self.cursor, self.whole.end)
             page = yield from asked(rest)
+            if page.total_count and not page.rows:
+                # A page may come out short once.
+                page = yield from asked(rest)
             if self.grain == MILLISECOND and any(row.ms < self.cursor for row in page.rows):
-                self._go_by_seconds()
-                continue
+                raise _OtherGrain
             self._look_for_exact_bounds()
             self._limit(page.total_count)
             yield from self._prove_pending(page.total_count)
@@ -140,8 +154,8 @@ class _SliceReading:
                 yield self._hand_on(rows, rest.end)
                 self.cursor = rest.end
                 return
-            self.steps_left -= 1
-            if self.steps_left < 0:
+            self.steps += 1
+            if self.steps > self._steps_allowed():
                 self.missing.append(rest.spot(page.total_count, 0, ARRIVING))
                 return
             yield from self._step(rest, rows, page.total_count)
@@ -158,7 +172,7 @@ class _SliceReading:
             self.cursor = last
         else:
             # All of one moment, which may hold more than a page; nothing was given before it.
-            found = yield from self._resolve(last, last + self.grain, counted)
+            found = yield from self._resolve(last, last + self.grain, counted, rows)
             rows = [*found.rows.values(), *found.repeated]
             expected = counted - len(rows) - sum(spot.lost for spot in found.missing)
             self.pending = _Pending(self.cursor, last, rows, counted, expected)
@@ -172,9 +186,13 @@ class _SliceReading:
         if pending is None:
             return
         rows = pending.rows
-        if counted != pending.expected and pending.start < pending.proved_from:
-            if self.budget.left > 0:
-                found = yield from self._resolve(pending.start, pending.proved_from, pending.counted)
+        if counted != pending.expected:
+            if pending.start == pending.proved_from:
+                # A moment's own count was less than what it took from the whole.
+                if counted < pending.expected and self.grain == MILLISECOND:
+                    raise _OtherGrain
+            elif self.budget.left > 0:
+                found = yield from self._resolve(pending.start, pending.proved_from, pending.counted, rows)
                 rows = [*found.rows.values(), *found.repeated, *(row for row in rows if row.ms >= pending.proved_from)]
             elif counted < pending.expected:
                 given = sum(row.ms < pending.proved_from for row in rows)
@@ -182,21 +200,24 @@ class _SliceReading:
                 self.missing.append(box.spot(given + pending.expected - counted, given, NOT_EXAMINED))
         yield self._hand_on(rows, self.cursor)
 
-    def _resolve(self, start: int, end: int, counted: int) -> Reading[Found]:
+    def _resolve(self, start: int, end: int, counted: int, known: Sequence[EventRow]) -> Reading[Found]:
         """Reads from ``start`` to ``end`` with counts of its own."""
         box = self.whole.between(start, min(reach(end, self.grain), self.whole.end))
         found = (yield from resolve(box, self.budget.part(128 + counted // 4))).before(end)
+        # Events do not vanish: bounds that leave out what was given before are bounds of another grain.
+        if not found.add_known(row for row in known if start <= row.ms < end) and self.grain == MILLISECOND:
+            raise _OtherGrain
         self.missing += found.missing
         return found
 
     def _over_a_hole(self, rest: Box, counted: int) -> Reading[None]:
         """A whole page of rows is not given. Later pages show where rows are given again."""
         last = -(-counted // MAX_LIMIT)
-        for page in sorted({1, last, *(2**i for i in range(1, last.bit_length()))}):
+        for page in sorted({last, *(2**i for i in range(1, last.bit_length()))} - {1}):
             rows = [row for row in (yield from asked(rest, page=page)).rows if row in rest]
             if rows:
                 first = max(cell_start(min(row.ms for row in rows), self.grain), self.cursor + self.grain)
-                found = yield from self._resolve(self.cursor, first, counted)
+                found = yield from self._resolve(self.cursor, first, counted, rows)
                 yield self._hand_on([*found.rows.values(), *found.repeated], first)
                 self.cursor = first
                 return
@@ -226,14 +247,19 @@ class _SliceReading:
         """Bounds the work by what the first answer counted."""
         if self.first_count is None:
             self.first_count = counted
-            self.steps_left = 256 + counted // 4
-            self.budget = Budget(256 + counted // 4)
+            self.budget = Budget(min(_SPARE + counted // 4, _MOST_FOR_SPOTS))
+
+    def _steps_allowed(self) -> int:
+        """A few for every row given, and for no more rows than there were at first, about: a server whose pages
+        bring next to nothing, or new events without end, must not keep a reading for ever."""
+        return _SPARE + min(self.rows, 2 * (self.first_count or 0)) // 4
 
     # A server of before July 2026 cuts both bounds to whole seconds. It shows where rows come from before the
     # bound, and loses rows where the window ends inside a second.
 
     def _go_by_seconds(self) -> None:
         self.grain, self.pending = SECOND, None
+        self.missing = [spot for spot in self.missing if to_ms(spot.start) < self.handed_on_to]
         self.whole = Box.of(self.window, self.filters, SECOND)
         self.cursor = cell_start(self.handed_on_to, SECOND)
 
@@ -246,7 +272,7 @@ class _SliceReading:
         """Whether the window ends inside a second that this server left out: two requests at most."""
         end = self.window.end_ms
         second = end // SECOND * SECOND
-        if self.grain != MILLISECOND or self.exact or second == end or self.steps_left < 0:
+        if self.grain != MILLISECOND or self.exact or second == end:
             return False
         last = Box(second, end, self.filters)
         page = yield from asked(last)

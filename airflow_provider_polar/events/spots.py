@@ -29,6 +29,7 @@ _WALKED = 12
 """Events up to which every place of a box is looked at to tell a repeated row from one that is not given."""
 _DEEP = 60
 """Cuts inside cuts after which a box is only halved: an answer that is no sensible one must not go on for ever."""
+_ORDERS: tuple[EventSorting, EventSorting] = ("timestamp", "-timestamp")
 _MOST_PAGES = 400
 """Requests that other pages of events which nothing tells apart may take."""
 
@@ -48,13 +49,22 @@ def resolve(box: Box, budget: Budget, page: RowPage | None = None, depth: int = 
         return found
     if budget.left <= 0:
         return found.lacking(box, counted, NOT_EXAMINED)
-    if counted <= MAX_LIMIT and not found.rows:
-        return found.lacking(box, counted, NOT_GIVEN)
-    if _WALKED < counted <= MAX_LIMIT and excess > counted // 6:
-        return (yield from _walk(box, counted, found, budget))
-    cut = _moment_to_cut(box, counted, list(found.rows.values()) if depth < _DEEP else [])
-    if cut is not None:
-        return (yield from _by_time(box, cut, counted, found, budget, depth + 1))
+    many = excess > counted // 6
+    divisible = _moment_to_cut(box, counted, []) is not None
+    if counted <= MAX_LIMIT and (many or not divisible):
+        # A page may come out short once.
+        for _ in range(2):
+            again = Found(row for row in (yield from _asked(box, budget)).rows if row in box)
+            if again.given >= counted:
+                return again
+            found.notice(again.rows.values(), box)
+        if not found.rows:
+            return found.lacking(box, counted, NOT_GIVEN)
+        if many and divisible and counted > _WALKED:
+            return (yield from _walk(box, counted, found, budget))
+    if divisible:
+        cut = _moment_to_cut(box, counted, list(found.rows.values()) if depth < _DEEP else [])
+        return (yield from _by_time(box, cut or box.start, counted, found, budget, depth + 1))
     return (yield from _by_properties(box, counted, found, budget, depth + 1))
 
 
@@ -158,13 +168,13 @@ def _by_other_pages(box: Box, counted: int, known: Found, budget: Budget) -> Ask
     left = min(_MOST_PAGES, int(pages * (log(counted) + 4)) + 8)
     idle = 0
     for limit in range(MAX_LIMIT, MAX_LIMIT // 2, -7):
-        for sorting in ("timestamp", "-timestamp"):
+        for sorting in _ORDERS:
             before = len(known.rows)
             for page in range(1, -(-counted // limit) + 1):
                 if left <= 0 or budget.left <= 0:
                     return known.lacking(box, counted, NOT_PROVABLE)
                 left -= 1
-                answer = yield from _asked(box, budget, page=page, limit=limit, sorting=sorting)  # type: ignore[arg-type]
+                answer = yield from _asked(box, budget, page=page, limit=limit, sorting=sorting)
                 known.notice(answer.rows, box)
                 if len(known.rows) >= counted:
                     known.repeated = []
@@ -178,26 +188,30 @@ def _by_other_pages(box: Box, counted: int, known: Found, budget: Budget) -> Ask
 def _walk(box: Box, counted: int, known: Found, budget: Budget) -> Asking[Found]:
     """Looks at every place of a box: a row that has two places is counted twice, an empty place is not given.
 
-    Places in one millisecond are not stable from request to request, so a repetition has to show in both orders.
+    Which of the rows of one millisecond has which place differs from request to request. So only a row that is
+    alone in its millisecond is taken for repeated, and, where that costs little, only if both orders show it.
     """
     if counted == 2 and len(known.rows) == 1:
         (row,) = known.rows.values()
         twin = yield from _asked(box.narrowed(alike(row, box.filters), {}), budget)
         if twin.total_count < counted:
             return known.lacking(box, counted, NOT_GIVEN)
-    for sorting in ("timestamp", "-timestamp") if counted <= _WALKED else ("timestamp",):
+    seen: list[Counter[str]] = []
+    for sorting in _ORDERS if counted <= _WALKED else _ORDERS[:1]:
         places: Counter[str] = Counter()
         for page in range(1, counted + 1):
             if budget.left <= 0:
                 return known.lacking(box, counted, NOT_EXAMINED)
-            answer = yield from _asked(box, budget, page=page, limit=1, sorting=sorting)  # type: ignore[arg-type]
+            answer = yield from _asked(box, budget, page=page, limit=1, sorting=sorting)
+            if not answer.rows:
+                answer = yield from _asked(box, budget, page=page, limit=1, sorting=sorting)
             known.notice(answer.rows, box)
             places.update(row.id for row in answer.rows)
             if not answer.rows and counted > _WALKED:
                 return known.lacking(box, counted, NOT_GIVEN)
-        if places.total() < counted:
-            break
-    # Where the places contradict the rows, none of the excess is taken for proved.
-    if places.keys() == known.rows.keys():
-        known.repeated = [known.rows[key] for key, times in places.items() for _ in range(times - 1)]
+        seen.append(places)
+    alone = Counter(row.ms for row in known.rows.values())
+    for key, row in known.rows.items():
+        if alone[row.ms] == 1:
+            known.repeated += [row] * (min(places[key] for places in seen) - 1)
     return known.lacking(box, counted, NOT_GIVEN)

@@ -1,0 +1,78 @@
+"""A reader over a local Polar, and what its events are in truth."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.driver import CompleteReader
+from airflow_provider_polar.events.proof import SliceReport
+from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.testing import LocalPolar
+
+TOKEN = "polar_oat_test"
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+WINDOW = EventWindow(DAY, DAY + timedelta(days=1))
+MICROSECOND = timedelta(microseconds=1)
+
+
+def event(moment: datetime, name: str = "call", customer: str = "c1", **metadata: Any) -> dict[str, Any]:
+    return {"name": name, "timestamp": moment, "external_customer_id": customer, "metadata": metadata}
+
+
+def scattered(count: int, seed: int = 1, within: timedelta = timedelta(days=1), **step: int) -> list[dict[str, Any]]:
+    """Events at random microseconds, or at random multiples of ``timedelta(**step)``."""
+    rng = random.Random(seed)
+    unit = timedelta(**step) if step else MICROSECOND
+    return [event(DAY + rng.randrange(within // unit) * unit, n=rng.randrange(10**6)) for _ in range(count)]
+
+
+@dataclass
+class Readings:
+    """A reader, and every row that it handed on."""
+
+    polar: LocalPolar
+    client: PolarClient
+    rows: list[EventRow] = field(default_factory=list)
+    filters: dict[str, Any] | None = None
+
+    @property
+    def reader(self) -> CompleteReader:
+        return CompleteReader(self.client, self.filters)
+
+    def read(self, window: EventWindow = WINDOW) -> SliceReport:
+        """Reads a slice; the rows are in order, each once, inside the window, as many as the report says."""
+        before = len(self.polar.requests)
+        rows: list[EventRow] = []
+        report = self.reader.read(window, rows.extend)
+        assert [(row.timestamp, row.id) for row in rows] == sorted({(row.timestamp, row.id) for row in rows})
+        assert all(row.timestamp in window for row in rows)
+        assert report.rows == len(rows)
+        assert report.requests == len(self.polar.requests) - before
+        assert report.counted == report.before + report.rows + report.repeated + report.lost + report.after
+        self.rows = rows
+        return report
+
+    @property
+    def ids(self) -> set[str]:
+        return {row.id for row in self.rows}
+
+    def truth(self, window: EventWindow = WINDOW) -> set[str]:
+        return {
+            item["id"]
+            for item in self.polar.events()
+            if datetime.fromisoformat(item["timestamp"]).replace(tzinfo=UTC) in window
+        }
+
+
+@contextmanager
+def readings(**options: Any) -> Iterator[Readings]:
+    """A local Polar with the given options, and a reader of it."""
+    with LocalPolar(token=TOKEN, **options) as polar, PolarClient(TOKEN, base_url=polar.base_url) as client:
+        yield Readings(polar, client)

@@ -1,0 +1,195 @@
+"""Servers that lie: the reader's decisions fed by hand. No answers make it loop, none make it claim a proof."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
+from airflow_provider_polar.events.chunks import read_proved
+from airflow_provider_polar.events.proof import Ask, Reading, SliceReport
+from airflow_provider_polar.events.reader import read_slice
+from airflow_provider_polar.events.slices import find_changed, plan_slices
+from airflow_provider_polar.events.window import EventWindow
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+WINDOW = EventWindow(DAY, DAY + timedelta(days=1))
+NO_FILTERS = EventFilters()
+Server = Callable[[dict[str, str]], RowPage]
+
+
+def row(number: int, ms: int) -> EventRow:
+    moment = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    return EventRow(
+        {
+            "id": msgspec.Raw(f'"{number:032x}"'.encode()),
+            "timestamp": msgspec.Raw(f'"{moment.isoformat()}"'.encode()),
+            "name": msgspec.Raw(b'"call"'),
+            "metadata": msgspec.Raw(b'{"n":%d}' % (number % 1000)),
+        }
+    )
+
+
+def after(params: dict[str, str]) -> int:
+    """The request's exclusive lower bound in milliseconds."""
+    return to_ms(datetime.fromisoformat(params["start_timestamp"]))
+
+
+def drive(reading: Reading[SliceReport], server: Server, most: int) -> tuple[list[EventRow], SliceReport]:
+    rows: list[EventRow] = []
+    answer = None
+    for _ in range(most):
+        try:
+            step = reading.send(answer)
+        except StopIteration as stop:
+            return rows, stop.value
+        if isinstance(step, Ask):
+            answer = server(dict(step.request.params))
+        else:
+            rows += step
+            answer = None
+    pytest.fail(f"still asking after {most} requests")
+
+
+def always_more(params: dict[str, str]) -> RowPage:
+    """A full page of new events a millisecond apart, whatever is asked, and as many to come."""
+    start = after(params) + 1
+    return RowPage([row(ms, ms) for ms in range(start, start + 100)], 500)
+
+
+def always_empty(params: dict[str, str]) -> RowPage:
+    return RowPage([], 10**9)
+
+
+def one_row_a_page(params: dict[str, str]) -> RowPage:
+    return RowPage([row(after(params) + 1, after(params) + 1)], 4_000)
+
+
+def the_same_hundred(params: dict[str, str]) -> RowPage:
+    """One moment that no cut makes smaller."""
+    ms = to_ms(DAY) + 1
+    return RowPage([row(n, ms) for n in range(100)] if after(params) < ms else [], 10**6 if after(params) < ms else 0)
+
+
+def rows_from_before(params: dict[str, str]) -> RowPage:
+    return RowPage([row(n, after(params) - 5_000 + n) for n in range(100)], 300)
+
+
+def rows_from_after(params: dict[str, str]) -> RowPage:
+    return RowPage([row(n, to_ms(WINDOW.end) + n) for n in range(100)], 300)
+
+
+@pytest.mark.parametrize(
+    "server",
+    [always_more, always_empty, one_row_a_page, the_same_hundred, rows_from_before, rows_from_after],
+)
+@pytest.mark.parametrize("read", [read_slice, read_proved])
+def test_work_is_bounded(server: Server, read: Callable[..., Reading[SliceReport]]) -> None:
+    rows, report = drive(read(WINDOW, NO_FILTERS), server, most=40_000)
+    assert not report.proved
+    assert len({item.id for item in rows}) == len(rows) == report.rows
+    assert rows == sorted(rows, key=lambda item: (item.timestamp, item.id))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(), most_rows=st.integers(0, 100), most_counted=st.sampled_from([1, 99, 101, 5_000]))
+def test_nonsense_is_bounded_and_stays_in_order(seed: int, most_rows: int, most_counted: int) -> None:
+    rng = random.Random(seed)
+
+    def server(params: dict[str, str]) -> RowPage:
+        base = rng.choice([after(params), to_ms(DAY), to_ms(WINDOW.end) - 50])
+        rows = [row(rng.randrange(10**6), base + rng.randrange(-5, 200)) for _ in range(rng.randint(0, most_rows))]
+        return RowPage(rows, rng.randint(0, most_counted))
+
+    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=60_000)
+    assert all(item.timestamp in WINDOW for item in rows)
+    assert [item.timestamp for item in rows] == sorted(item.timestamp for item in rows)
+    assert report.rows == len(rows)
+
+
+class Index:
+    """An honest server of given milliseconds, that a test can make dishonest."""
+
+    def __init__(self, moments: list[int]) -> None:
+        self.rows = [row(n, ms) for n, ms in enumerate(sorted(moments))]
+        self.hidden: set[str] = set()
+
+    def __call__(self, params: dict[str, str]) -> RowPage:
+        low, high = after(params), to_ms(datetime.fromisoformat(params["end_timestamp"]))
+        found = [item for item in self.rows if low < item.ms < high]
+        limit = int(params.get("limit", 100))
+        first = (int(params.get("page", 1)) - 1) * limit
+        page = [item for item in found[first : first + limit] if item.id not in self.hidden]
+        return RowPage(page, len(found) if first < len(found) else 0)
+
+
+def test_a_loss_masked_by_an_arrival_is_seen_by_the_final_count() -> None:
+    """A row left out of a page, and another that arrives ahead before the next: the running counts agree."""
+    start = to_ms(DAY)
+    index = Index([start + 10 * n for n in range(150)])
+    index.hidden = {index.rows[50].id}
+    asked = 0
+
+    def server(params: dict[str, str]) -> RowPage:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            index.hidden = set()
+            index.rows.append(row(999, start + 10_000))
+        return index(params)
+
+    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=100)
+    assert len(rows) == 150
+    assert report.proved
+    changed, _ = _answered(find_changed([report], NO_FILTERS), index)
+    assert changed == [WINDOW]
+    rows, report = drive(read_proved(WINDOW, NO_FILTERS), index, most=100)
+    assert len(rows) == 151
+    assert report.proved
+
+
+def _answered(asking: Reading[list[EventWindow]], server: Server) -> tuple[list[EventWindow], int]:
+    answer, requests = None, 0
+    while True:
+        try:
+            step = asking.send(answer)
+        except StopIteration as stop:
+            return stop.value, requests
+        assert isinstance(step, Ask)
+        answer, requests = server(dict(step.request.params)), requests + 1
+
+
+def test_a_changed_slice_is_found_by_halving() -> None:
+    index = Index([to_ms(DAY) + 60_000 * n for n in range(1_024)])
+    reports = []
+    for window in WINDOW.split(64):
+        _, report = drive(read_slice(window, NO_FILTERS), index, most=100)
+        reports.append(report)
+    index.rows.append(row(5_000, to_ms(DAY) + 7_000_001))
+    changed, requests = _answered(find_changed(reports, NO_FILTERS), index)
+    assert changed == [window for window in WINDOW.split(64) if DAY + timedelta(milliseconds=7_000_001) in window]
+    assert requests <= 2 * 6 + 1
+
+
+def test_plans_skip_places_that_the_store_lacks() -> None:
+    index = Index([to_ms(DAY) + 1_000 * n for n in range(1_000)])
+    index.hidden = {item.id for item in index.rows[300:400]}
+    plan, _ = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
+    assert [count for _, count in plan] == [250, 250, 250, 250]  # type: ignore[misc]
+    index.hidden = {item.id for item in index.rows[240:260]}
+    plan, _ = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
+    assert [count for _, count in plan] == [500, 250, 250]  # type: ignore[misc]
+
+
+def test_an_ask_needs_its_answer() -> None:
+    reading = read_slice(WINDOW, NO_FILTERS)
+    next(reading)
+    with pytest.raises(TypeError, match="answered"):
+        next(reading)
