@@ -10,7 +10,7 @@ work, and no more of them run at once than it was divided for. The same DAG runs
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import DAG, Param
 
@@ -27,7 +27,7 @@ with DAG(
     schedule=None,
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     params={"year": Param(2025, type="integer", minimum=2000, maximum=2100)},
-    default_args={"retries": 3},
+    default_args={"retries": 3, "retry_delay": timedelta(seconds=30)},
     doc_md=__doc__,
     tags=["polar"],
 ) as dag:
