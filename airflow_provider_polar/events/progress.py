@@ -21,6 +21,7 @@ from airflow_provider_polar.events.parts import Part
 from airflow_provider_polar.events.proof import SliceReport
 from airflow_provider_polar.events.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.exceptions import PolarDestinationError
 
 _REPORT = ("rows", "counted", "repeated", "before", "after", "arrived", "requests", "grain")
 
@@ -158,14 +159,28 @@ class Progress:
         return [file for part in self.slices or () for file in part.files]
 
     def publish(self, targets: Sequence[tuple[FileEntry, str]]) -> None:
-        """Gives each file its name in the destination."""
+        """Gives each file its name in the destination.
+
+        :raises PolarDestinationError: a file is gone, as when another run exports the same window.
+        """
+        staged = {file.path: self._directory.size(f"{self._folder}/{file.path}") is not None for file, _ in targets}
+        for file, name in targets:
+            published = self._placed.get(file.path)
+            if staged[file.path] or published == name:
+                continue
+            if published is None:
+                gone = self._directory.url_of(f"{self._folder}/{file.path}")
+                raise PolarDestinationError(f"{gone} is gone: does another run export the same window?")
+            # An earlier attempt was killed while it published, and the files are numbered otherwise now: what has
+            # the wrong name goes back before any other file takes that name.
+            self._directory.move(published, f"{self._folder}/{file.path}", file.bytes)
+            staged[file.path] = True
         with self._lock:
             self._placed = {file.path: name for file, name in targets}
             self._save()
         for file, name in targets:
-            staged = f"{self._folder}/{file.path}"
-            if self._directory.size(staged) is not None:
-                self._directory.move(staged, name, file.bytes)
+            if staged[file.path]:
+                self._directory.move(f"{self._folder}/{file.path}", name, file.bytes)
 
     def remove(self) -> None:
         """Removes the record and whatever else is in its directory."""

@@ -141,6 +141,44 @@ def test_a_manifest_never_stands_beside_files_that_are_not_its_own(target: Path,
     assert len(exported(target)) == 61
 
 
+@pytest.mark.parametrize("moves", [0, 1, 2, 3])
+def test_killed_while_publishing_and_numbered_otherwise_by_the_retry(
+    target: Path, monkeypatch: Any, moves: int
+) -> None:
+    layout = FileLayout(max_file_rows=20)
+    move = Directory.move
+    done: list[Any] = []
+
+    def move_some(self: Directory, *args: Any) -> None:
+        if len(done) == moves:
+            raise PolarDestinationError("killed")
+        done.append(args)
+        move(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "move", move_some)
+        patch.setattr(Directory, "write", fail_at_manifest(Directory.write))
+        with pytest.raises(PolarDestinationError, match="killed"):
+            export(target, MemoryReader(minutes(60)), layout=layout)
+    assert set(objects(target)) <= named(target)
+    # One more in the first slice, and so one more file before the others.
+    late = sorted([*minutes(60), event(START + timedelta(seconds=1), 99)], key=lambda e: e["timestamp"])
+    reader = MemoryReader(late)
+    export(target, reader, layout=layout)
+    assert reader.reads == [HOUR.split(3)[0]]
+    assert exported(target) == late
+    assert len(objects(target)) == 5
+
+
+def fail_at_manifest(write: Any) -> Any:
+    def failing(self: Directory, name: str, content: bytes) -> None:
+        if name == f"{NAME}.manifest.json":
+            raise PolarDestinationError("killed")
+        write(self, name, content)
+
+    return failing
+
+
 def test_a_failure_leaves_only_what_a_manifest_names_and_a_retry_goes_on(target: Path) -> None:
     events = minutes(60)
     slices = HOUR.split(3)
