@@ -90,7 +90,9 @@ class Delivery:
             while True:
                 while coming and len(flying) < self._max_concurrency and not self._failed:
                     batch = coming.popleft()
-                    flying[pool.submit(self._send, client, batch)] = batch
+                    # Read here, not in the thread: a kill closes the spool while threads are still at work.
+                    events = list(self._spool.read(batch))
+                    flying[pool.submit(send_batch, client, events, skip=self._skip)] = batch
                 if not flying:
                     break
                 finished, _ = wait(flying, return_when=FIRST_COMPLETED)
@@ -106,9 +108,6 @@ class Delivery:
             self._save(at_once=True)
         if self._failed:
             raise self._error()
-
-    def _send(self, client: PolarClient, batch: Batch) -> Sent:
-        return send_batch(client, list(self._spool.read(batch)), skip=self._skip)
 
     def _deserves_another_turn(self, batch: Batch, sent: Sent) -> bool:
         """A batch that had bad luck while others get through goes to the end of the queue."""
