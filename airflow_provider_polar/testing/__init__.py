@@ -18,16 +18,18 @@ and as pytest fixtures `polar_server` and `polar_connection` (see `plugin`).
 
 A server in another process is steered over HTTP, without a token, in JSON; these requests are not recorded:
 
-========================== ============================================================================
-GET    /_local/state       organization id, counts of events and requests, faults
-GET    /_local/truth       {"events": [...]} every stored event with its external id
-POST   /_local/events      {"events": [...], "visible_after", "index", "store", "copies"} -> {"ids"}
-POST   /_local/customers   {"external_id", "email", "name", "metadata"} -> the customer
-POST   /_local/organizations, /_local/tokens, /_local/meters    the arguments of add_organization, ...
-POST   /_local/faults      the arguments of `fail`; DELETE clears them
-GET    /_local/requests    {"requests": [...]}; DELETE clears them
-PATCH  /_local/settings    {"visibility_lag", "rate_limit", "bounds", "collapse_duplicates", "environment"}
-========================== ============================================================================
+============================= =============================================================================
+GET    /_local/state          organization id, counts of events and requests, faults
+GET    /_local/truth          {"events": [...]} every stored event with its external id
+POST   /_local/events         {"events": [...], "visible_after", "index", "store", "copies"} -> {"ids"}
+POST   /_local/customers      {"external_id", "email", "name", "metadata"} -> the customer
+POST   /_local/organizations  the arguments of `add_organization`
+POST   /_local/tokens         the arguments of `add_token`
+POST   /_local/meters         the arguments of `add_meter`
+POST   /_local/faults         the arguments of `fail`; DELETE clears them
+GET    /_local/requests       {"requests": [...]}; DELETE clears them
+PATCH  /_local/settings       {"visibility_lag", "rate_limit", "bounds", "collapse_duplicates", "environment"}
+============================= =============================================================================
 
 It stands alone: nothing here imports the provider's own client, so that the two can't share a mistake.
 """
