@@ -155,7 +155,9 @@ class PolarIngestEventsOperator(BaseOperator):
             try:
                 events = json.loads(events)
             except ValueError:
-                raise PolarConfigurationError("events is text that is not JSON; it is a list of events") from None
+                raise PolarConfigurationError(
+                    "events is text that is not JSON; give the upstream task's output itself, or render it with | tojson"
+                ) from None
         return as_rows(events, "events")
 
     def _scope(self, context: Context) -> str:

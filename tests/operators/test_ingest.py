@@ -114,6 +114,21 @@ def test_a_glob_is_all_its_files(polar_server: LocalPolar, polar_connection: str
     assert [(Path(line["source"]).name, line["row"]) for line in lines] == [(f"{n}.jsonl", 2) for n in range(3)]
 
 
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ("[{'name': 'a'}]", "is text that is not JSON"),
+        (EVENT, "is a dict; it is a list of events"),
+        ("{}", "is a dict; it is a list of events"),
+        ("null", "the upstream task has returned nothing"),
+    ],
+)
+def test_what_renders_to_no_list_is_explained(polar_connection: str, events: Any, told: str) -> None:
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    with pytest.raises(AirflowFailException, match=told):
+        PolarIngestEventsOperator(task_id="ingest", events=events).execute({"ti": ti})
+
+
 @pytest.mark.parametrize("source", ["file:///nowhere/*.jsonl", "file:///nowhere/a.jsonl"])
 def test_a_source_that_is_not_there_fails_without_retries(polar_connection: str, source: str) -> None:
     ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
