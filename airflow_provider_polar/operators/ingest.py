@@ -156,7 +156,7 @@ class PolarIngestEventsOperator(BaseOperator):
                 events = json.loads(events)
             except ValueError:
                 raise PolarConfigurationError(
-                    "events is text that is not JSON; give the upstream task's output itself, or render it with | tojson"
+                    "events is text that is not JSON; give the upstream task's output itself, or render | tojson"
                 ) from None
         return as_rows(events, "events")
 
