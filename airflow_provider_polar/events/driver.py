@@ -40,13 +40,11 @@ class CompleteReader:
     Failures are the client's (after its retries), as they are.
 
     :param filters: which events; :class:`EventFilters` or the same as a dict.
-    :param max_concurrency: slices that the caller means to read at once.
     """
 
-    def __init__(self, client: PolarClient, filters: Filters = None, *, max_concurrency: int = 4) -> None:
+    def __init__(self, client: PolarClient, filters: Filters = None) -> None:
         self.client = client
         self.filters = EventFilters.parse(filters)
-        self.max_concurrency = max_concurrency
         self._grain = MILLISECOND
 
     def count(self, window: EventWindow) -> int:

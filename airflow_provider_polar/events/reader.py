@@ -203,7 +203,7 @@ class _SliceReading:
     def _resolve(self, start: int, end: int, counted: int, known: Sequence[EventRow]) -> Reading[Found]:
         """Reads from ``start`` to ``end`` with counts of its own."""
         box = self.whole.between(start, min(reach(end, self.grain), self.whole.end))
-        found = (yield from resolve(box, self.budget.part(128 + counted // 4))).before(end)
+        found = (yield from resolve(box, self.budget.part(_SPARE + counted // 4))).before(end)
         # Events do not vanish: bounds that leave out what was given before are bounds of another grain.
         if not found.add_known(row for row in known if start <= row.ms < end) and self.grain == MILLISECOND:
             raise _OtherGrain
@@ -247,7 +247,7 @@ class _SliceReading:
         """Bounds the work by what the first answer counted."""
         if self.first_count is None:
             self.first_count = counted
-            self.budget = Budget(min(_SPARE + counted // 4, _MOST_FOR_SPOTS))
+            self.budget = Budget(min(2 * _SPARE + counted // 4, _MOST_FOR_SPOTS))
 
     def _steps_allowed(self) -> int:
         """A few for every row given, and for no more rows than there were at first, about: a server whose pages

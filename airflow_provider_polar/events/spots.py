@@ -60,8 +60,12 @@ def resolve(box: Box, budget: Budget, page: RowPage | None = None, depth: int = 
             found.notice(again.rows.values(), box)
         if not found.rows:
             return found.lacking(box, counted, NOT_GIVEN)
-        if many and divisible and counted > _WALKED:
-            return (yield from _walk(box, counted, found, budget))
+        alone = len({row.ms for row in found.rows.values()})
+        if many and divisible and counted > _WALKED and alone > 0.9 * len(found.rows):
+            found = yield from _walk(box, counted, found, budget)
+            if all(spot.reason != NOT_PROVABLE for spot in found.missing):
+                return found
+            found = Found(found.rows.values())
     if divisible:
         cut = _moment_to_cut(box, counted, list(found.rows.values()) if depth < _DEEP else [])
         return (yield from _by_time(box, cut or box.start, counted, found, budget, depth + 1))
@@ -214,4 +218,5 @@ def _walk(box: Box, counted: int, known: Found, budget: Budget) -> Asking[Found]
     for key, row in known.rows.items():
         if alone[row.ms] == 1:
             known.repeated += [row] * (min(places[key] for places in seen) - 1)
-    return known.lacking(box, counted, NOT_GIVEN)
+    every_place = all(places.total() == counted for places in seen)
+    return known.lacking(box, counted, NOT_PROVABLE if every_place else NOT_GIVEN)
