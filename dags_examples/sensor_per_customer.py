@@ -2,8 +2,8 @@
 Wait for each customer by itself.
 
 One mapped sensor for each customer waits until that customer has reached 100 calls since the start of the day, and the
-task behind it runs for each customer as soon as its own wait has ended. A customer who does not reach them by the timeout
-is skipped.
+task behind it runs for each customer as soon as its own wait has ended. A customer who does not reach them by the
+timeout is skipped.
 """
 
 from __future__ import annotations

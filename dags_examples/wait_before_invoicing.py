@@ -2,9 +2,9 @@
 Wait for the nightly roll-up before invoicing.
 
 The roll-up is ingested with a timestamp of midnight, some time after midnight; invoicing must not begin before it is
-there, and must not begin at all where the roll-up says that it failed. The wait is anchored on the day, not on when the
-task starts: a run that is late, cleared or backfilled finds the roll-up of its own day. It waits in the triggerer, without
-a worker slot, for six hours at most.
+there, and must not begin at all where the roll-up says that it failed. The wait is anchored on the day, not on when
+the task starts: a run that is late, cleared or backfilled finds the roll-up of its own day. It waits in the triggerer,
+without a worker slot, for six hours at most.
 """
 
 from __future__ import annotations
