@@ -110,6 +110,16 @@ def test_an_outage_ends_the_run(polar_server: LocalPolar, client: PolarClient) -
     assert len(ingest_requests(polar_server)) < 60
 
 
+def test_duplicates_that_are_a_lost_answers_work_are_told_as_such(
+    polar_server: LocalPolar, client: PolarClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    polar_server.fail("lost_answer", path="ingest", times=1)
+    with caplog.at_level(logging.INFO):
+        assert ingest(client, usage(10)) == IngestSummary(10, 0, 10, 0, 1, None)
+    assert "Up to 10 of the duplicates are events that this run has stored itself" in caplog.text
+    assert "nothing was billed again" not in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["reset", "truncated", "broken", "status"])
 def test_other_faults_on_the_way(polar_server: LocalPolar, client: PolarClient, kind: str) -> None:
     polar_server.fail(kind, path="ingest", every=3)  # type: ignore[arg-type]
@@ -226,6 +236,24 @@ def test_a_retry_sends_what_is_left_and_counts_all(polar_server: LocalPolar, cli
     assert (summary.inserted, summary.duplicates) == (1000, 0)
     assert len(ingest_requests(polar_server)) == 7
     assert memory.state is None
+
+
+def test_a_retry_sets_aside_again_what_polar_refused_before(
+    polar_server: LocalPolar, client: PolarClient, tmp_path: Path
+) -> None:
+    memory, rejected = Memory(), UPath(f"file://{tmp_path}/rejected.jsonl")
+    rows = [{"name": "x", "customer_id": str(uuid4())}, *usage(29)]
+    options: dict[str, Any] = {"on_invalid": "skip", "rejected": rejected, "progress": memory, "batch_size": 10}
+    # The first batch is refused, sent again without its first row, and stored; so is the second, but not the third.
+    polar_server.fail("status", status=403, path="ingest", after=3, times=1)
+    with pytest.raises(PolarIngestIncompleteError, match="2 are stored; not stored: batch 3"):
+        ingest(client, rows, max_concurrency=1, **options)
+    assert not rejected.exists()
+    assert memory.state["batches"] == "1"
+    assert ingest(client, rows, **options).rejected == 1
+    (line,) = rejected.read_text().splitlines()
+    assert json.loads(line)["problems"] == [{"field": "customer_id", "message": "Customer not found"}]
+    assert polar_server.count() == 29
 
 
 @pytest.mark.parametrize("change", ["rows", "batches", "account", "garbage"])
