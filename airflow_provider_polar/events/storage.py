@@ -64,9 +64,8 @@ class Directory:
         """Puts a small object, replacing what is there in one step."""
         with self._saying("write", name):
             if self._is_local:
-                # The name in between ends as the last one does, so that an object left by a kill says what it is.
                 parent, _, last = self._at(name).rpartition("/")
-                between = f"{parent}/next-{last}"
+                between = f"{parent}/.{last}.tmp"
                 _make_folder(parent)
                 with open(between, "wb") as file:
                     file.write(content)

@@ -200,6 +200,27 @@ def test_a_failure_leaves_only_what_a_manifest_names_and_a_retry_goes_on(target:
     assert len(objects(target)) == 4
 
 
+@pytest.mark.parametrize("after", [True, False])
+def test_killed_around_an_upload(target: Path, monkeypatch: Any, after: bool) -> None:
+    upload = Directory.upload
+
+    def killed(self: Directory, *args: Any) -> None:
+        if after:
+            upload(self, *args)
+        raise PolarDestinationError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "upload", killed)
+        with pytest.raises(PolarDestinationError, match="killed"):
+            export(target, MemoryReader(minutes(60)), max_concurrency=1)
+    left = set(objects(target))
+    assert left <= named(target)
+    assert len(left) > after
+    export(target, MemoryReader(minutes(60)))
+    assert exported(target) == minutes(60)
+    assert len(objects(target)) == 4
+
+
 def test_progress_with_other_parameters_is_not_taken_up(target: Path) -> None:
     slices = HOUR.split(3)
 
