@@ -53,6 +53,17 @@ def test_a_hundred_events_just_before_the_start_hide_nothing() -> None:
     assert (result.state, result.count) == ("found", 1)
 
 
+@pytest.mark.parametrize("grain", [1, 1000])
+def test_beyond_a_page_what_lies_before_start_and_from_end_on_is_not_counted(grain: int) -> None:
+    start, end = T + 500 * US, T + timedelta(hours=1, microseconds=700)
+    outside = paid(*[T + i * US for i in range(20)], *[end + i * US for i in range(30)])
+    inside = paid(*[start + i * MS for i in range(1, 201)])
+    wait = {"start": start, "end": end, "grain": grain}
+    result, _ = look(outside + inside, min_count=200, **wait)
+    assert (result.state, result.count) == ("found", 200)
+    assert look(outside + inside, min_count=201, **wait)[0].state == "waiting"
+
+
 @pytest.mark.parametrize("events", [10, 11, 99, 5_000])
 def test_any_of_many_events_is_one_request_and_counted(events: int) -> None:
     result, requests = look(paid(*[T + i * MS for i in range(events)]))

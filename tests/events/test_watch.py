@@ -170,6 +170,18 @@ def test_rows_read_for_others_are_taken_once() -> None:
     assert poll(listing, restarted(cursor), T + seconds(7)) == []
 
 
+def test_after_a_restart_rows_read_for_others_are_told_apart_in_every_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "REMEMBERED", 50)
+    listing = Listing([Listed(T + seconds(i / 4)) for i in range(240)])
+    cursor = WatchCursor.beginning(T)
+    assert len(poll(listing, cursor, T + seconds(70))) == 240
+    cursor = restarted(cursor)
+    assert poll(listing, cursor, T + seconds(80)) == []
+    listing.events.append(Listed(T + seconds(7)))
+    rows = [SeenEvent.of(event.row()) for event in listing.events]
+    assert [row.id for row in PAID.take(cursor, rows, T + seconds(90))] == [listing.events[-1].id]
+
+
 arrivals = st.lists(
     st.tuples(
         st.integers(0, 40),  # the poll before which it becomes visible

@@ -167,18 +167,17 @@ def test_what_is_no_result_is_none(polar_server: LocalPolar, event: Any) -> None
         sensor().execute_complete({}, event)
 
 
-def test_deferred_by_default_where_airflow_says_so() -> None:
-    import os
-    import subprocess
-    import sys
+def test_deferred_by_default_where_airflow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_polar.sensors import event
 
-    code = (
-        "from airflow_provider_polar.sensors.event import PolarEventSensor as S; "
-        "print(S(task_id='t', event_name='a').deferrable)"
-    )
-    env = os.environ | {"AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True"}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("True")
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    spec = importlib.util.spec_from_file_location("configured_otherwise", event.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PolarEventSensor(task_id="wait", event_name="a").deferrable is True
+    assert sensor().deferrable is False
 
 
 @pytest.fixture
