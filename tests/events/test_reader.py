@@ -250,12 +250,15 @@ def test_rows_counted_twice_are_given_once(collapsed: bool) -> None:
 
 
 @pytest.mark.parametrize("collapsed", [False, True])
-def test_a_row_that_is_not_given_is_not_taken_for_a_repetition(collapsed: bool) -> None:
+@pytest.mark.parametrize(("given", "same"), [(1, False), (2, True)])
+def test_a_row_that_is_not_given_is_not_taken_for_a_repetition(collapsed: bool, given: int, same: bool) -> None:
+    """In each of a dozen milliseconds, as places in a millisecond are a matter of chance."""
+    hours = [DAY + timedelta(hours=hour) for hour in range(12)]
     with readings(collapse_duplicates=collapsed) as polar:
-        polar.polar.add_events([event(NOON, n=1)])
-        polar.polar.add_events([event(NOON, n=2)], store=False)
-        report = polar.read()
-        assert (report.rows, report.repeated, report.lost) == (1, 0, 1)
+        polar.polar.add_events([event(hour, n=1) for hour in hours for _ in range(given)])
+        polar.polar.add_events([event(hour, n=1 if same else 2) for hour in hours], store=False)
+        reports = [polar.read(EventWindow(hour, hour + timedelta(hours=1))) for hour in hours]
+        assert [(report.rows, report.repeated, report.lost) for report in reports] == [(given, 0, 1)] * 12
 
 
 @pytest.mark.parametrize("every", [2, 3])
