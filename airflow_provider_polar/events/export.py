@@ -221,11 +221,15 @@ class WindowExport:
         self.directory.write(self.manifest_name, content)
         named = {file.path for file in manifest.files} | {self.manifest_name}
         # An earlier manifest may also name files of other windows: the pieces that it was put together from.
-        for name in {*self.directory.names(f"{self._base}."), *(file["path"] for file in earlier or ())}:
-            if name not in named:
+        for name in sorted({*self.directory.names(f"{self._base}."), *(file["path"] for file in earlier or ())}):
+            if name not in named and not self._is_of_another_export(name):
                 self._log.info("removing %s, left by an earlier export of the window", self.directory.url_of(name))
                 self.directory.remove(name)
         self._progress.remove()
+
+    def _is_of_another_export(self, name: str) -> bool:
+        owner = name.partition(".part-")[0]
+        return owner != self._base and self.directory.size(f"{owner}.manifest.json") is not None
 
     def _earlier_files(self) -> list[dict[str, Any]] | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.events.export import WindowExport
-from airflow_provider_polar.events.manifest import Manifest
+from airflow_provider_polar.events.manifest import Manifest, manifest_name
 from airflow_provider_polar.events.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.events.writers import FileLayout
@@ -116,6 +117,19 @@ def test_neighbours_and_other_filters_are_never_touched(target: Path) -> None:
     after = objects(target)
     assert before.items() <= after.items()
     assert len(after) == len(before) + 3
+
+
+def test_a_manifest_put_together_from_pieces_is_superseded_with_their_files(target: Path) -> None:
+    events = minutes(60)
+    halves = HOUR.split(2)
+    manifests = [export(target, MemoryReader(events, pieces=1), half) for half in halves]
+    whole = replace(manifests[0], window=HOUR, files=[file for m in manifests for file in m.files])
+    (target / f"{NAME}.manifest.json").write_bytes(whole.to_bytes())
+    (target / manifest_name(halves[0], EventFilters())).unlink()
+    kept = {manifest_name(halves[1], EventFilters()), manifests[1].files[0].path}
+    export(target, MemoryReader(events, pieces=1))
+    assert exported(target) == events
+    assert set(objects(target)) == kept | {f"{NAME}.manifest.json", f"{NAME}.part-0001.jsonl"}
 
 
 def test_a_manifest_never_stands_beside_files_that_are_not_its_own(target: Path, monkeypatch: Any) -> None:
