@@ -36,6 +36,10 @@ class PolarExportEventsOperator(BaseOperator):
     Files and manifest are published when the window is complete, the manifest last; the same window exported again
     gives the same bytes. A retry, on any worker, goes on from what an earlier attempt finished.
 
+    Until then, finished files lie in ``_incomplete/<window>/`` of the destination, named by a ``manifest.json`` there
+    that says ``"complete": false``. Only what a window's own manifest names counts as exported. (On S3, a worker killed
+    within an upload of more than 100 MB leaves its parts to the bucket's lifecycle rule for unfinished uploads.)
+
     Returns plain JSON: ``manifest`` (its full path), ``rows``, ``files`` (their number), ``start`` and ``end`` (ISO
     8601, UTC), ``requests`` (sent by this attempt), ``complete``; with ``lookback`` also ``changed`` (earlier windows
     that were exported again: ``start``, ``end``, ``manifest``, ``rows``) and ``unexported`` (spans without a manifest).
