@@ -64,12 +64,12 @@ def browser_path() -> str:
 
 @pytest.fixture
 def screenshot(page: Any, tmp_path: Path) -> Callable[..., None]:
-    """``screenshot(name, locator=None)`` into the folder SCREENSHOTS, where the documentation takes them from."""
+    """``screenshot(name, height=None)`` into the folder SCREENSHOTS, where the documentation takes them from."""
     folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
 
-    def take(name: str, target: Any = None) -> None:
+    def take(name: str, height: int = 960) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         page.wait_for_timeout(400)  # animations
-        (target or page).screenshot(path=folder / f"{name}.png")
+        page.screenshot(path=folder / f"{name}.png", clip={"x": 0, "y": 0, "width": 1280, "height": height})
 
     return take

@@ -140,7 +140,7 @@ def test_task_pages_help_and_never_show_the_token(page, airflow, screenshot):
         page.goto(f"{run}/tasks/{task}{tab}")
         page.get_by_text(text).first.wait_for()
         assert TOKEN not in page.content(), (task, tab)
-    screenshot("export-log")
+    screenshot("export-log", height=450)
 
 
 def test_operator_links_open(page, airflow, screenshot):
@@ -156,7 +156,7 @@ def test_operator_links_open(page, airflow, screenshot):
     assert "flight.departed" in address
     # Airflow shows no link that is not http: a manifest's appears for stores with a console, not for local files.
     assert links["extra_links"]["Manifest"].endswith(".manifest.json")
-    screenshot("export-links")
+    screenshot("export-links", height=560)
 
 
 def test_no_log_holds_the_token(airflow):
