@@ -40,7 +40,7 @@ def test_the_changelog_has_airflow_s_form_and_this_version():
 
 
 def test_workflows_are_yaml_and_pin_no_token():
-    import yaml
+    yaml = pytest.importorskip("yaml")
 
     for path in (ROOT / ".github/workflows").glob("*.yml"):
         workflow = yaml.safe_load(path.read_text())
