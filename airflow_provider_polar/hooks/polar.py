@@ -129,7 +129,7 @@ class PolarHook(BaseHook):
         :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters`, or the same as a dict.
         :param start: aware; default the beginning of the calendar.
         :param end: aware; default now, and then events on their way at this moment are not waited for.
-        :return: an iterator of the API's own JSON objects. Nothing is held but the page at hand.
+        :return: an iterator of the API's own JSON objects. About ten thousand are held at a time.
         :raises PolarFilterError, PolarWindowError: at once, before any request.
         :raises PolarIncompleteError: while iterating, after the events that there are, if what the API counts and
             what it gives differ for good.
