@@ -63,7 +63,7 @@ def test_python_blocks_are_formatted_as_the_project_is(code: str) -> None:
     ast.parse(code)
     pytest.importorskip("ruff")
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "format", "--check", "--line-length", "120", "-"],
+        [sys.executable, "-m", "ruff", "format", "--check", "--line-length", "96", "-"],
         input=code,
         capture_output=True,
         text=True,
