@@ -164,9 +164,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
 @pytest.fixture
 def readme_dag(polar_connection: str) -> Any:
     def load(dag_id: str) -> Any:
-        [code] = [
-            b.values[0] for b in blocks("python") if b.id.startswith("README") and f'DAG("{dag_id}"' in b.values[0]
-        ]
+        found = [block.values[0] for block in blocks("python") if block.id.startswith("README")]
+        [code] = [code for code in found if re.search(rf'DAG\(\s*"{dag_id}"', code)]
         names: dict[str, Any] = {"__name__": "readme"}
         exec(compile(code, "README.md", "exec"), names)
         return names["dag"]
