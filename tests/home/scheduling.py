@@ -76,12 +76,16 @@ class Scheduling:
         run.dag = scheduled
         run.state = DagRunState.RUNNING
         session.commit()
-        while run.state == DagRunState.RUNNING:
+        for _ in range(100):
             session.expire_all()
             ready, _ = run.update_state(session=session)
             for ti in ready:
                 ti.try_number += 1
                 ti.state = TaskInstanceState.SCHEDULED
             session.commit()
+            if run.state != DagRunState.RUNNING:
+                return
             for ti in ready:
                 _run_task(ti=ti, task=self.dags[run.dag_id].task_dict[ti.task_id], run_triggerer=True)
+        states = {ti.task_id: str(ti.state) for ti in run.get_task_instances(session=session)}
+        raise AssertionError(f"{run} does not end: {states}")

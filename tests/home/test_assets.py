@@ -71,14 +71,17 @@ def test_openlineage() -> None:
     assert (converted.namespace, converted.name) == ("polar://acme", "events/a b")
 
 
-class Outlets(dict[Any, Any]):
+class Outlets:
     """As ``context["outlet_events"]``: an accessor for each outlet."""
 
-    def __missing__(self, key: Any) -> Any:
+    def __init__(self) -> None:
+        self._accessors: dict[str, Any] = {}
+
+    def __getitem__(self, outlet: Any) -> Any:
         accessor = SimpleNamespace(extra=None, partitions=[], added=[])
         accessor.add_partitions = accessor.partitions.append
         accessor.add = lambda asset, extra: accessor.added.append((asset.uri, extra))
-        return self.setdefault(key, accessor)
+        return self._accessors.setdefault(outlet.name, accessor)
 
 
 def test_an_export_tells_its_assets() -> None:
@@ -101,7 +104,9 @@ def test_a_partition_key_of_the_windows_start_in_the_schedules_zone() -> None:
 
 def test_an_airflow_without_partition_keys_goes_without(caplog: pytest.LogCaptureFixture) -> None:
     asset = Asset("s3://bucket/events")
-    old = SimpleNamespace(extra=None)
-    emit_export({"outlets": [asset], "outlet_events": {asset: old}}, RESULT, partition_key="x")
+    events = Outlets()
+    old = events[asset]
+    del old.add_partitions
+    emit_export({"outlets": [asset], "outlet_events": events}, RESULT, partition_key="x")
     assert old.extra == EXTRA
     assert "'x' is left out" in caplog.text

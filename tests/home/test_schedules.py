@@ -10,8 +10,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, DeltaDataIntervalTimetable
+from airflow.sdk import DAG, Asset
 from pendulum import timezone
+
+try:
+    from airflow.sdk import AssetOrTimeSchedule, CronDataIntervalTimetable, DeltaDataIntervalTimetable
+except ImportError:  # Airflow before 3.2
+    from airflow.timetables.assets import AssetOrTimeSchedule
+    from airflow.timetables.interval import CronDataIntervalTimetable, DeltaDataIntervalTimetable
 
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from tests.airflow_env import Run, register
@@ -149,8 +155,6 @@ class TestUnionsOverTheChange:
 
     def test_asset_or_time(self, airflow_db: Any, tmp_path: Path, events: Any, day: datetime) -> None:
         """Its timed runs have the schedule's intervals, its other runs the windows of the assets' events."""
-        from airflow.sdk import AssetOrTimeSchedule
-
         first, last = midnight(day, -1), midnight(day, 2)
         asset = Asset(f"polar://acme/events/or{day:%m}")
         upstream = make_dag("upstream2", "@daily", tmp_path / "up", last - timedelta(hours=1), last, window="1 hour")
