@@ -148,7 +148,7 @@ async def test_what_cannot_be_waited_for_is_an_error_event(polar_server: LocalPo
 async def test_the_connection_is_looked_up_asynchronously(
     polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from airflow.sdk import BaseHook, Connection
+    from airflow.providers.common.compat.sdk import BaseHook, Connection
 
     if not hasattr(Connection, "aextra_dejson"):
         pytest.skip("Airflow before 3.3.2 looks it up in a thread")

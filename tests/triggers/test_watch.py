@@ -317,7 +317,11 @@ def test_the_identity_is_the_same_however_it_is_written() -> None:
 )
 def test_a_wrong_watcher_is_refused_when_the_dag_is_parsed(wrong: Any, words: str) -> None:
     from airflow.sdk import DAG, Asset, AssetWatcher
-    from airflow.serialization.serialized_objects import DagSerialization
+
+    try:
+        from airflow.serialization.serialized_objects import DagSerialization
+    except ImportError:  # Airflow before 3.2
+        from airflow.serialization.serialized_objects import SerializedDAG as DagSerialization
 
     watcher = AssetWatcher(name="w", trigger=PolarEventWatchTrigger(**{"event_name": "a"} | wrong))
     dag = DAG("refused", schedule=[Asset("refused", watchers=[watcher])])
