@@ -62,14 +62,22 @@ class Run:
 def register(dag: Any) -> None:
     """Writes a DAG made in a test to the metadata database, as the DAG processor would."""
     try:
-        from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+        from airflow.dag_processing.dagbag import DagBag
     except ImportError:
-        from airflow.models.dagbag import DagBag, sync_bag_to_db  # Airflow before 3.2
+        from airflow.models.dagbag import DagBag  # Airflow before 3.2
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     DagBundlesManager().sync_bundles_to_db()
     bag = DagBag(dag_folder="/dev/null", collect_dags=False)
     bag.bag_dag(dag)
+    if hasattr(bag, "sync_to_db"):  # Airflow 3.0
+        dag.relative_fileloc = dag.relative_fileloc or "made_in_a_test.py"
+        bag.sync_to_db("dags-folder", None)
+        return
+    try:
+        from airflow.dag_processing.dagbag import sync_bag_to_db
+    except ImportError:
+        from airflow.models.dagbag import sync_bag_to_db
     sync_bag_to_db(bag, "dags-folder", None)
 
 

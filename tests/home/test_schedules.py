@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -196,6 +197,9 @@ class TestUnionsOverTheChange:
         first, last = midnight(day, -1), midnight(day, 2)
         dag = make_dag("backfilled", "@daily", tmp_path, first, last, window="1 day")
         scheduling = Scheduling(dag)
+        who = (
+            {"triggering_user_name": "test"} if "triggering_user_name" in signature(_create_backfill).parameters else {}
+        )
         _create_backfill(
             dag_id=dag.dag_id,
             from_date=first + timedelta(minutes=1),
@@ -204,7 +208,7 @@ class TestUnionsOverTheChange:
             reverse=True,
             dag_run_conf={},
             reprocess_behavior=ReprocessBehavior.NONE,
-            triggering_user_name="test",
+            **who,
         )
         assert {run.state for run in scheduling.run_queued()} == {"success"}
         check(tmp_path, events, first, last, 3)

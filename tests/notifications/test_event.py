@@ -69,10 +69,10 @@ def test_from_a_triggerer(polar_server: Any, polar_connection: Any) -> None:
 
 
 def test_what_polar_would_refuse_is_refused_here(polar_server: Any, polar_connection: Any) -> None:
-    with pytest.raises(PolarInvalidEventsError, match="nested"):
-        notifier(metadata={"nested": {"a": 1}})(task_context())
+    with pytest.raises(PolarInvalidEventsError, match="metadata.nested is nested"):
+        notifier(metadata={"nested": {"a": 1}}).notify(task_context())  # type: ignore[arg-type]
     with pytest.raises(PolarConfigurationError, match="no DAG run"):
-        notifier()({})
+        notifier().notify({})
     assert not polar_server.requests
 
 
@@ -126,4 +126,4 @@ def test_a_fault_of_polar_is_raised_for_airflow_to_log(
 
     monkeypatch.setattr(hooks.PolarHook, "ingest_events", refuse)
     with pytest.raises(PolarServerError):
-        notifier()(task_context())
+        notifier().notify(task_context())  # type: ignore[arg-type]
