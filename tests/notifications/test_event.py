@@ -69,7 +69,7 @@ def test_from_a_triggerer(polar_server: Any, polar_connection: Any) -> None:
 
 
 def test_what_polar_would_refuse_is_refused_here(polar_server: Any, polar_connection: Any) -> None:
-    with pytest.raises(PolarInvalidEventsError, match="metadata.nested is nested"):
+    with pytest.raises(PolarInvalidEventsError, match=r"metadata\.nested is nested"):
         notifier(metadata={"nested": {"a": 1}}).notify(task_context())  # type: ignore[arg-type]
     with pytest.raises(PolarConfigurationError, match="no DAG run"):
         notifier().notify({})
