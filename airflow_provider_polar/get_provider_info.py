@@ -43,6 +43,8 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_polar.operators.reconcile",
                     "airflow_provider_polar.operators.names",
                     "airflow_provider_polar.operators.get",
+                    "airflow_provider_polar.operators.plan",
+                    "airflow_provider_polar.operators.assemble",
                 ],
             }
         ],
@@ -50,7 +52,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {
                 "integration-name": "Polar",
-                "python-modules": ["airflow_provider_polar.triggers.event"],
+                "python-modules": ["airflow_provider_polar.triggers.event", "airflow_provider_polar.triggers.watch"],
             }
         ],
         "task-decorators": [

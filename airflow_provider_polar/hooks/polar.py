@@ -136,7 +136,7 @@ class PolarHook(BaseHook):
         """
         from datetime import UTC
 
-        from airflow_provider_polar.events.driver import CompleteReader
+        from airflow_provider_polar.events.reading.driver import CompleteReader
         from airflow_provider_polar.events.window import EventWindow
 
         window = EventWindow(

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath, get_hook_line
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.events.storage import Directory
+    from airflow_provider_polar.events.exporting.storage import Directory
 
 _MAX_LINEAGE = 100
 

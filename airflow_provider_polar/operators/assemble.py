@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.manifest import Manifest
-    from airflow_provider_polar.events.pieces import Assembly
-    from airflow_provider_polar.events.storage import Directory
+    from airflow_provider_polar.events.exporting.manifest import Manifest
+    from airflow_provider_polar.events.exporting.pieces import Assembly
+    from airflow_provider_polar.events.exporting.storage import Directory
     from airflow_provider_polar.events.window import EventWindow
 
 
@@ -82,7 +82,7 @@ class PolarAssembleExportOperator(BaseOperator):
         """
         with failing_clearly():
             from airflow_provider_polar.assets.emission import emit_export
-            from airflow_provider_polar.events.storage import Directory
+            from airflow_provider_polar.events.exporting.storage import Directory
             from airflow_provider_polar.windows import advance_watermark
 
             hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
@@ -102,10 +102,10 @@ class PolarAssembleExportOperator(BaseOperator):
             return result
 
     def _assembly(self, client: PolarClient, directory: Directory, filters: EventFilters) -> Assembly:
-        from airflow_provider_polar.events.driver import CompleteReader
-        from airflow_provider_polar.events.export import WindowExport
-        from airflow_provider_polar.events.pieces import Assembly, window_of
-        from airflow_provider_polar.events.writers import FileLayout
+        from airflow_provider_polar.events.exporting.export import WindowExport
+        from airflow_provider_polar.events.exporting.pieces import Assembly, window_of
+        from airflow_provider_polar.events.exporting.writers import FileLayout
+        from airflow_provider_polar.events.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
 

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.export import WindowExport
-    from airflow_provider_polar.events.lookback import Comparison
-    from airflow_provider_polar.events.manifest import Manifest
-    from airflow_provider_polar.events.storage import Directory
+    from airflow_provider_polar.events.exporting.export import WindowExport
+    from airflow_provider_polar.events.exporting.lookback import Comparison
+    from airflow_provider_polar.events.exporting.manifest import Manifest
+    from airflow_provider_polar.events.exporting.storage import Directory
+    from airflow_provider_polar.events.exporting.writers import FileLayout
     from airflow_provider_polar.events.window import EventWindow
-    from airflow_provider_polar.events.writers import FileLayout
     from airflow_provider_polar.windows import CalendarWindow
 
 
@@ -139,7 +139,7 @@ class PolarExportEventsOperator(BaseOperator):
     def _check(self) -> None:
         """Refuses at parse time what no template can mend any more."""
         from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.events.lookback import check_lookback
+        from airflow_provider_polar.events.exporting.lookback import check_lookback
 
         if self.on_incomplete not in ("fail", "warn"):
             raise PolarConfigurationError(f"on_incomplete is {self.on_incomplete!r}; there are 'fail' and 'warn'")
@@ -156,7 +156,7 @@ class PolarExportEventsOperator(BaseOperator):
             self._layout()
 
     def _layout(self) -> FileLayout:
-        from airflow_provider_polar.events.writers import FileLayout
+        from airflow_provider_polar.events.exporting.writers import FileLayout
 
         return FileLayout.choose(
             file_format=self.file_format,
@@ -177,7 +177,7 @@ class PolarExportEventsOperator(BaseOperator):
         """
         with failing_clearly():
             from airflow_provider_polar.assets.emission import emit_export
-            from airflow_provider_polar.events.storage import Directory
+            from airflow_provider_polar.events.exporting.storage import Directory
             from airflow_provider_polar.windows import advance_watermark, resolve_window
 
             layout = self._layout()
@@ -216,9 +216,9 @@ class PolarExportEventsOperator(BaseOperator):
     def _export(
         self, client: PolarClient, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
     ) -> dict[str, Any]:
-        from airflow_provider_polar.events.driver import CompleteReader
-        from airflow_provider_polar.events.export import WindowExport
-        from airflow_provider_polar.events.lookback import look_back
+        from airflow_provider_polar.events.exporting.export import WindowExport
+        from airflow_provider_polar.events.exporting.lookback import look_back
+        from airflow_provider_polar.events.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
 

@@ -15,8 +15,8 @@ from airflow_provider_polar.operators._storage import is_templated, storage_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_polar.events.ingest import IngestOptions, IngestSummary
-    from airflow_provider_polar.events.sources import Row
+    from airflow_provider_polar.events.ingesting.ingest import IngestOptions, IngestSummary
+    from airflow_provider_polar.events.ingesting.sources import Row
 
 CONTENT_SCOPE = "content"
 _PROGRESS = "polar_ingest_progress"
@@ -37,7 +37,7 @@ class PolarIngestEventsOperator(BaseOperator):
     :param source: instead of ``events``: an object storage path, or a glob of them, of ``.jsonl``, ``.ndjson``,
         ``.json``, ``.csv`` (these also ``.gz`` or ``.zst``) or ``.parquet`` files (templated). Files are streamed.
     :param source_conn_id: Airflow connection of the source's store (templated).
-    :param mapping: makes events of rows, see :mod:`airflow_provider_polar.events.mapping`; checked at once.
+    :param mapping: makes events of rows, see :mod:`airflow_provider_polar.events.ingesting.mapping`; checked at once.
     :param on_invalid: ``fail`` sends nothing if any row is invalid; ``skip`` writes invalid rows, each with its
         reasons, to ``rejected_path`` and sends the others. Two rows of different content under one ``external_id``
         fail the task either way.
@@ -140,11 +140,11 @@ class PolarIngestEventsOperator(BaseOperator):
         if self.idempotency_scope is not None and not str(self.idempotency_scope).strip():
             raise PolarConfigurationError("idempotency_scope is empty; for no scope at all say 'content'")
         if self.mapping is not None:
-            from airflow_provider_polar.events.mapping import EventMapping
+            from airflow_provider_polar.events.ingesting.mapping import EventMapping
 
             EventMapping(self.mapping)
         if self.source is not None and not is_templated(self.source):
-            from airflow_provider_polar.events.sources import format_of, is_glob
+            from airflow_provider_polar.events.ingesting.sources import format_of, is_glob
 
             if not is_glob(str(self.source)):
                 format_of(str(self.source))
@@ -161,7 +161,7 @@ class PolarIngestEventsOperator(BaseOperator):
         return as_rows(events, "events")
 
     def _scope(self, context: Context) -> str:
-        from airflow_provider_polar.events import identity
+        from airflow_provider_polar.events.ingesting import identity
 
         if self.idempotency_scope is None:
             ti = context["ti"]
@@ -172,7 +172,7 @@ class PolarIngestEventsOperator(BaseOperator):
         return identity.CONTENT_SCOPE if scope == CONTENT_SCOPE else identity.named_scope(scope)
 
     def _options(self, context: Context) -> IngestOptions:
-        from airflow_provider_polar.events.ingest import IngestOptions
+        from airflow_provider_polar.events.ingesting.ingest import IngestOptions
 
         return IngestOptions(
             scope=self._scope(context),
@@ -186,18 +186,18 @@ class PolarIngestEventsOperator(BaseOperator):
     # Steps
 
     def _ingest_source(self, context: Context) -> IngestSummary:
-        from airflow_provider_polar.events.sources import rows_of_files
+        from airflow_provider_polar.events.ingesting.sources import rows_of_files
 
         paths = self._paths()
         return self._ingest(context, rows_of_files(paths), [str(path) for path in paths])
 
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
-        from airflow_provider_polar.events.sources import rows_in_memory
+        from airflow_provider_polar.events.ingesting.sources import rows_in_memory
 
         return self._ingest(context, rows_in_memory(events), [""])
 
     def _paths(self) -> list[ObjectStoragePath]:
-        from airflow_provider_polar.events.sources import is_glob, matching
+        from airflow_provider_polar.events.ingesting.sources import is_glob, matching
 
         if not str(self.source).strip():
             raise PolarConfigurationError("source has rendered to nothing; it is a path in object storage")
@@ -212,8 +212,8 @@ class PolarIngestEventsOperator(BaseOperator):
         return None if self.rejected_path is None else storage_path(self.rejected_path, self.rejected_conn_id)
 
     def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str]) -> IngestSummary:
-        from airflow_provider_polar.events.ingest import Ingest
-        from airflow_provider_polar.events.mapping import EventMapping
+        from airflow_provider_polar.events.ingesting.ingest import Ingest
+        from airflow_provider_polar.events.ingesting.mapping import EventMapping
         from airflow_provider_polar.hooks.polar import PolarHook
 
         hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)

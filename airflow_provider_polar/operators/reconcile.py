@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.lookback import Comparison
+    from airflow_provider_polar.events.exporting.lookback import Comparison
     from airflow_provider_polar.windows import CalendarWindow
 
 
@@ -90,10 +90,10 @@ class PolarReconcileEventsOperator(BaseOperator):
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         """
         with failing_clearly():
-            from airflow_provider_polar.events.driver import CompleteReader
-            from airflow_provider_polar.events.lookback import compare
-            from airflow_provider_polar.events.manifest import windows_exported
-            from airflow_provider_polar.events.storage import Directory
+            from airflow_provider_polar.events.exporting.lookback import compare
+            from airflow_provider_polar.events.exporting.manifest import windows_exported
+            from airflow_provider_polar.events.exporting.storage import Directory
+            from airflow_provider_polar.events.reading.driver import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             span = resolve_window(context, start=self.start, end=self.end, window=self.window)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.wait import EventWait, PollResult
+    from airflow_provider_polar.events.waiting.wait import EventWait, PollResult
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
@@ -114,7 +114,7 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can mend, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
-        from airflow_provider_polar.events.wait import run
+        from airflow_provider_polar.events.waiting.wait import run
 
         try:
             wait = self.wait(context)
@@ -189,7 +189,7 @@ class PolarEventSensor(BaseSensorOperator):
 
         :raises PolarConfigurationError: an impossible parameter.
         """
-        from airflow_provider_polar.events.wait import EventWait
+        from airflow_provider_polar.events.waiting.wait import EventWait
 
         return EventWait.of(
             self.event_name,
@@ -209,7 +209,7 @@ class PolarEventSensor(BaseSensorOperator):
         if rescheduled or "_names_checked" in self.__dict__ or not (result.unseen or wait.fail_on):
             return
         self.__dict__["_names_checked"] = True
-        from airflow_provider_polar.events.wait import unknown_names
+        from airflow_provider_polar.events.waiting.wait import unknown_names
 
         try:
             known = [name["name"] for name in self.hook.list_event_names()]

@@ -27,7 +27,7 @@ class _Shared:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
 
 
-_NEEDED = ("api.client", "events.polling", "events.wait", "events.watch")
+_NEEDED = ("api.client", "events.waiting.polling", "events.waiting.wait", "events.waiting.watch")
 
 
 async def load() -> None:

@@ -7,9 +7,9 @@ import sys
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.identity import run_scope
-from airflow_provider_polar.events.ingest import Ingest, IngestOptions
-from airflow_provider_polar.events.sources import Row, rows_of_files
+from airflow_provider_polar.events.ingesting.identity import run_scope
+from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.events.ingesting.sources import Row, rows_of_files
 
 
 def main(base_url: str, token: str, file: str, seed: str) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.proof import NOT_GIVEN, SliceReport, Spot
+from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS
+from airflow_provider_polar.events.reading.proof import NOT_GIVEN, SliceReport, Spot
 from airflow_provider_polar.events.window import EventWindow, moment_text
-from airflow_provider_polar.events.writers import EVENT_FIELDS
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = EventWindow(START, START + timedelta(hours=1))

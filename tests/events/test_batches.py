@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.requests import MAX_BODY_BYTES, ingest_encoded
-from airflow_provider_polar.events.batches import ENVELOPE_BYTES, MAX_EVENT_BYTES, BatchCutter, ranges_set, ranges_text
-from airflow_provider_polar.events.spool import Spool, Spooled
+from airflow_provider_polar.events.ingesting.batches import (
+    ENVELOPE_BYTES,
+    MAX_EVENT_BYTES,
+    BatchCutter,
+    ranges_set,
+    ranges_text,
+)
+from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 7), st.integers(80, 200))

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polar.events.identity import (
+from airflow_provider_polar.events.ingesting.identity import (
     CONTENT_SCOPE,
     Conflict,
     Identities,
@@ -19,7 +19,7 @@ from airflow_provider_polar.events.identity import (
     named_scope,
     run_scope,
 )
-from airflow_provider_polar.events.validation import EventValidator
+from airflow_provider_polar.events.ingesting.validation import EventValidator
 
 RUN = run_scope("dag", "task", "run", -1)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -22,10 +22,10 @@ from upath import UPath
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.requests import MAX_BODY_BYTES
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.identity import CONTENT_SCOPE, run_scope
-from airflow_provider_polar.events.ingest import Ingest, IngestOptions, IngestSummary
-from airflow_provider_polar.events.mapping import EventMapping
-from airflow_provider_polar.events.sources import rows_in_memory, rows_of_files
+from airflow_provider_polar.events.ingesting.identity import CONTENT_SCOPE, run_scope
+from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions, IngestSummary
+from airflow_provider_polar.events.ingesting.mapping import EventMapping
+from airflow_provider_polar.events.ingesting.sources import rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,
     PolarDestinationError,
@@ -323,7 +323,7 @@ SERVER_KINDS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_polar.events.parents._VISIBLE_WITHIN", (0.05,))
+    monkeypatch.setattr("airflow_provider_polar.events.ingesting.parents._VISIBLE_WITHIN", (0.05,))
 
 
 @pytest.fixture

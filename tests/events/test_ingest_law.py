@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.identity import run_scope
-from airflow_provider_polar.events.ingest import Ingest, IngestOptions
-from airflow_provider_polar.events.sources import rows_in_memory
+from airflow_provider_polar.events.ingesting.identity import run_scope
+from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.events.ingesting.sources import rows_in_memory
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError
 from airflow_provider_polar.testing import LocalPolar
 

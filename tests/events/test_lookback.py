@@ -12,12 +12,12 @@ import pytest
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.events.export import WindowExport
-from airflow_provider_polar.events.lookback import check_lookback, look_back
-from airflow_provider_polar.events.manifest import Manifest, manifest_name, windows_exported
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.export import WindowExport
+from airflow_provider_polar.events.exporting.lookback import check_lookback, look_back
+from airflow_provider_polar.events.exporting.manifest import Manifest, manifest_name, windows_exported
+from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.exporting.writers import FileLayout
 from airflow_provider_polar.events.window import EventWindow
-from airflow_provider_polar.events.writers import FileLayout
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
 from tests.events.rows import START, MemoryReader, event, minutes
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polar.events.mapping import EventMapping
+from airflow_provider_polar.events.ingesting.mapping import EventMapping
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 BASE: dict[str, Any] = {"name": {"const": "flight.departed"}, "external_customer_id": "carrier"}

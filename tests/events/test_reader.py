@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polar.api.client import AsyncPolarClient
-from airflow_provider_polar.events.driver import AsyncCompleteReader
+from airflow_provider_polar.events.reading.driver import AsyncCompleteReader
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 from tests.events.reading import DAY, MICROSECOND, TOKEN, WINDOW, Readings, event, readings, scattered

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
-from airflow_provider_polar.events.chunks import read_proved
-from airflow_provider_polar.events.proof import Ask, Reading, SliceReport
-from airflow_provider_polar.events.reader import read_slice
-from airflow_provider_polar.events.slices import find_changed, plan_slices
+from airflow_provider_polar.events.reading.chunks import read_proved
+from airflow_provider_polar.events.reading.proof import Ask, Reading, SliceReport
+from airflow_provider_polar.events.reading.reader import read_slice
+from airflow_provider_polar.events.reading.slices import find_changed, plan_slices
 from airflow_provider_polar.events.window import EventWindow
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polar.events import sources
-from airflow_provider_polar.events.sources import Row, format_of, is_glob, rows_in_memory, rows_of_files
+from airflow_provider_polar.events.ingesting import sources
+from airflow_provider_polar.events.ingesting.sources import Row, format_of, is_glob, rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 ROWS = [

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.validation import EventValidator, RowProblem
+from airflow_provider_polar.events.ingesting.validation import EventValidator, RowProblem
 from airflow_provider_polar.testing import LocalPolar
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.wait import SHOWN, EventWait, PollResult, arun, run, unknown_names
+from airflow_provider_polar.events.waiting.wait import SHOWN, EventWait, PollResult, arun, run, unknown_names
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarError
 from tests.events.listing import Listed, Listing
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import RowPage
-from airflow_provider_polar.events import watch as watching
-from airflow_provider_polar.events.wait import run
-from airflow_provider_polar.events.watch import SeenEvent, Watch, WatchCursor, payload_of
+from airflow_provider_polar.events.waiting import watch as watching
+from airflow_provider_polar.events.waiting.wait import run
+from airflow_provider_polar.events.waiting.watch import SeenEvent, Watch, WatchCursor, payload_of
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from tests.events.listing import Listed, Listing
 

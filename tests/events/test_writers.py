@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polar.events.parts import PartWriter
-from airflow_provider_polar.events.writers import EVENT_FIELDS, FieldChoice, FileLayout
+from airflow_provider_polar.events.exporting.parts import PartWriter
+from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS, FieldChoice, FileLayout
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from tests.events.rows import START, event, minutes, row
 
@@ -256,7 +256,7 @@ def test_a_missing_package_is_named(module: str, choice: dict[str, Any], hint: s
 def test_nothing_heavy_is_imported_with_the_operator() -> None:
     code = (
         "import sys, airflow_provider_polar.operators.export, airflow_provider_polar.operators.reconcile;"
-        "heavy = 'pyarrow', 'airflow_provider_polar.api.client', 'airflow_provider_polar.events.export';"
+        "heavy = 'pyarrow', 'airflow_provider_polar.api.client', 'airflow_provider_polar.events.exporting.export';"
         "print([name for name in heavy if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

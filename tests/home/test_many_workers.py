@@ -14,7 +14,7 @@ from airflow.sdk import DAG
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polar.events.pieces import balance
+from airflow_provider_polar.events.exporting.pieces import balance
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 from airflow_provider_polar.operators.assemble import PolarAssembleExportOperator

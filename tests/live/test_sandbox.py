@@ -27,9 +27,7 @@ from airflow_provider_polar.sensors.event import PolarEventSensor
 TOKEN = os.environ.get("POLAR_ACCESS_TOKEN", "")
 pytestmark = [
     pytest.mark.live,
-    pytest.mark.skipif(
-        not TOKEN, reason="POLAR_ACCESS_TOKEN is not set: nothing is tried on a real Polar"
-    ),
+    pytest.mark.skipif(not TOKEN, reason="POLAR_ACCESS_TOKEN is not set: nothing is tried on a real Polar"),
 ]
 RUN = uuid.uuid4().hex[:12]
 NAME = f"airflow.live.{RUN}"

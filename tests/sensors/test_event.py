@@ -220,7 +220,7 @@ def test_sensor_per_customer(polar_server: LocalPolar, run_dag: Any, example: An
 
 
 def test_run_on_order_paid_exports_what_the_watcher_says(polar_server: LocalPolar, example: Any) -> None:
-    from airflow_provider_polar.events.watch import SeenEvent, payload_of
+    from airflow_provider_polar.events.waiting.watch import SeenEvent, payload_of
     from airflow_provider_polar.windows import resolve_window
 
     dag = example("run_on_order_paid")

@@ -98,7 +98,7 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
     """(scenario, mode) to how it ended and the list requests that it took."""
     from airflow.sdk import DAG
 
-    from airflow_provider_polar.events import polling
+    from airflow_provider_polar.events.waiting import polling
     from airflow_provider_polar.sensors.event import PolarEventSensor
     from airflow_provider_polar.triggers.event import PolarEventTrigger
     from tests.airflow_env import run_dag

@@ -9,11 +9,11 @@ from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.events.driver import CompleteReader
-from airflow_provider_polar.events.export import WindowExport
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.export import WindowExport
+from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.exporting.writers import FileLayout
+from airflow_provider_polar.events.reading.driver import CompleteReader
 from airflow_provider_polar.events.window import EventWindow
-from airflow_provider_polar.events.writers import FileLayout
 
 if __name__ == "__main__":
     job = json.loads(sys.argv[1])

@@ -18,10 +18,10 @@ import pytest
 from upath import UPath
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.events.export import WindowExport
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.export import WindowExport
+from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.exporting.writers import FileLayout
 from airflow_provider_polar.events.window import EventWindow
-from airflow_provider_polar.events.writers import FileLayout
 from airflow_provider_polar.exceptions import PolarDestinationError
 from airflow_provider_polar.testing import LocalPolar
 from tests.events.rows import HOUR, MemoryReader, event, minutes
@@ -99,7 +99,7 @@ def test_a_failure_while_reading_leaves_nothing_unnamed(store: Store) -> None:
 UPLOAD = """
 import json, sys
 from upath import UPath
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.storage import Directory
 job = json.loads(sys.argv[1])
 directory = Directory(UPath(job["url"], **job["options"]))
 directory.names("")

@@ -10,9 +10,9 @@ import pytest
 from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.identity import run_scope
-from airflow_provider_polar.events.ingest import Ingest, IngestOptions
-from airflow_provider_polar.events.sources import format_of, matching, rows_of_files
+from airflow_provider_polar.events.ingesting.identity import run_scope
+from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.events.ingesting.sources import format_of, matching, rows_of_files
 from airflow_provider_polar.exceptions import PolarSourceError
 from airflow_provider_polar.testing import LocalPolar
 from tests.storage.stores import Store

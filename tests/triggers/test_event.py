@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polar.events import polling
+from airflow_provider_polar.events.waiting import polling
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers import _client
 from airflow_provider_polar.triggers.event import PolarEventTrigger

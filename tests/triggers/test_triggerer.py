@@ -27,7 +27,7 @@ from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
 class_event = PolarEventWatchTrigger._event
 
 def event_with_all_ids(self, rows):
-    from airflow_provider_polar.events import watch
+    from airflow_provider_polar.events.waiting import watch
     watch.SHOWN_IDS = 10_000
     return class_event(self, rows)
 

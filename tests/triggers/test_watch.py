@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import BaseEventTrigger
 
-from airflow_provider_polar.events import polling
+from airflow_provider_polar.events.waiting import polling
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers._checkpoint import Checkpoint
 from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import from_ms
-from airflow_provider_polar.events.proof import Asking, Box, SliceReport, asked
+from airflow_provider_polar.events.reading.proof import Asking, Box, SliceReport, asked
 from airflow_provider_polar.events.window import EventWindow
 
 _NEIGHBOURS = 3

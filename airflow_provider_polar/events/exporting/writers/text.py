@@ -9,8 +9,8 @@ from typing import IO
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.writers.compression import compressed
-from airflow_provider_polar.events.writers.fields import EVENT_FIELDS, FieldChoice
+from airflow_provider_polar.events.exporting.writers.compression import compressed
+from airflow_provider_polar.events.exporting.writers.fields import EVENT_FIELDS, FieldChoice
 
 _BLOCK = 1 << 18
 _KNOWN = frozenset(EVENT_FIELDS)

@@ -3,7 +3,7 @@
 Polar's pages are no partition: events that share a millisecond across a page's edge come twice or not at all. So a
 reading asks for the first page only, keeps what lies before the last millisecond of it, and goes on from that
 millisecond. The next answer's count must then be the last one less what was kept. Where it is not, the spot between
-is read again, more finely cut (:mod:`~airflow_provider_polar.events.spots`).
+is read again, more finely cut (:mod:`~airflow_provider_polar.events.reading.spots`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
-from airflow_provider_polar.events.proof import (
+from airflow_provider_polar.events.reading.proof import (
     ARRIVING,
     MILLISECOND,
     NOT_EXAMINED,
@@ -32,7 +32,7 @@ from airflow_provider_polar.events.proof import (
     cell_start,
     reach,
 )
-from airflow_provider_polar.events.spots import resolve
+from airflow_provider_polar.events.reading.spots import resolve
 from airflow_provider_polar.events.window import EventWindow
 
 __all__ = ["Ask", "SliceReport", "Spot", "count_window", "read_slice"]
@@ -49,7 +49,7 @@ def read_slice(window: EventWindow, filters: EventFilters, grain: int = MILLISEC
     (timestamp, id), each event once. Rows that were yielded are proved, or the report says where they are not.
 
     What is handed on holds every event that was listable when the reading began. One that arrives behind the
-    reading is seen by a later count only: see :func:`~airflow_provider_polar.events.slices.find_changed`.
+    reading is seen by a later count only: see :func:`~airflow_provider_polar.events.reading.slices.find_changed`.
 
     :param grain: of the server's bounds, where an earlier report showed it.
     """

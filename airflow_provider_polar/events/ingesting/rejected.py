@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from airflow_provider_polar.events.storage import Directory, StoragePath
-from airflow_provider_polar.events.validation import FieldProblem
+from airflow_provider_polar.events.exporting.storage import Directory, StoragePath
+from airflow_provider_polar.events.ingesting.validation import FieldProblem
 
 
 class FilePath(StoragePath, Protocol):

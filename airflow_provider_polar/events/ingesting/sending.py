@@ -15,8 +15,8 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.spool import Spooled
-from airflow_provider_polar.events.validation import FieldProblem
+from airflow_provider_polar.events.ingesting.spool import Spooled
+from airflow_provider_polar.events.ingesting.validation import FieldProblem
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarError,

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.events.manifest import manifest_name, read_manifest, windows_exported
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.manifest import manifest_name, read_manifest, windows_exported
+from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -21,7 +21,7 @@ Lookback = timedelta | int
 
 
 class Counter(Protocol):
-    """What is needed of :class:`~airflow_provider_polar.events.driver.CompleteReader`."""
+    """What is needed of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
 

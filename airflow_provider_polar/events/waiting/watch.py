@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, Self
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT, PolarRequest, list_events
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
-from airflow_provider_polar.events.proof import SliceReport
-from airflow_provider_polar.events.reader import read_slice
+from airflow_provider_polar.events.reading.proof import SliceReport
+from airflow_provider_polar.events.reading.reader import read_slice
 from airflow_provider_polar.events.window import MICROSECOND, MILLISECOND, EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarConfigurationError
 

@@ -8,8 +8,8 @@ from math import log
 
 from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
-from airflow_provider_polar.events.cuts import Cut, alike, find_cuts
-from airflow_provider_polar.events.proof import (
+from airflow_provider_polar.events.reading.cuts import Cut, alike, find_cuts
+from airflow_provider_polar.events.reading.proof import (
     NOT_EXAMINED,
     NOT_GIVEN,
     NOT_PROVABLE,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, Self
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.writers.compression import SUFFIXES, check_zstd
-from airflow_provider_polar.events.writers.fields import EVENT_FIELDS, EXTRA, FieldChoice
+from airflow_provider_polar.events.exporting.writers.compression import SUFFIXES, check_zstd
+from airflow_provider_polar.events.exporting.writers.fields import EVENT_FIELDS, EXTRA, FieldChoice
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 __all__ = ["EVENT_FIELDS", "EXTRA", "FILE_FORMATS", "FieldChoice", "FileLayout", "RowWriter"]
@@ -75,7 +75,7 @@ class FileLayout:
         :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
         """
         if self.file_format == "parquet":
-            from airflow_provider_polar.events.writers.parquet import check_parquet
+            from airflow_provider_polar.events.exporting.writers.parquet import check_parquet
 
             check_parquet()
         elif self.compression == "zstd":
@@ -89,10 +89,10 @@ class FileLayout:
     def open(self, raw: IO[bytes]) -> RowWriter:
         """A writer of one file on a binary stream."""
         if self.file_format == "parquet":
-            from airflow_provider_polar.events.writers.parquet import ParquetRowWriter
+            from airflow_provider_polar.events.exporting.writers.parquet import ParquetRowWriter
 
             return ParquetRowWriter(raw, self.fields, self.compression)
-        from airflow_provider_polar.events.writers.text import LineWriter, csv_encoder, jsonl_encoder
+        from airflow_provider_polar.events.exporting.writers.text import LineWriter, csv_encoder, jsonl_encoder
 
         if self.file_format == "csv":
             header = ",".join(self.fields.columns).encode() + b"\n"

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.events.exporting.writers import FileLayout, RowWriter
 from airflow_provider_polar.events.window import moment_text
-from airflow_provider_polar.events.writers import FileLayout, RowWriter
 
 
 @dataclass(frozen=True, slots=True)

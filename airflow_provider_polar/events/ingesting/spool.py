@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from airflow_provider_polar.events.batches import Batch, BatchCutter
+from airflow_provider_polar.events.ingesting.batches import Batch, BatchCutter
 
 _HEADER = struct.Struct("<IQI")
 

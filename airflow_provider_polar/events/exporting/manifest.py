@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from airflow_provider_polar import __version__
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarSourceError
 

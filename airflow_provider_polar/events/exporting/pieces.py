@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
-from airflow_provider_polar.events.manifest import Manifest, manifest_name, read_manifest
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.manifest import Manifest, manifest_name, read_manifest
+from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Planner(Protocol):
-    """What planning needs of :class:`~airflow_provider_polar.events.driver.CompleteReader`."""
+    """What planning needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
     def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...

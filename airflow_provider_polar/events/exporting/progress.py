@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from airflow_provider_polar.events.manifest import SCHEMA_VERSION, FileEntry, compact
-from airflow_provider_polar.events.parts import Part
-from airflow_provider_polar.events.proof import SliceReport
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.manifest import SCHEMA_VERSION, FileEntry, compact
+from airflow_provider_polar.events.exporting.parts import Part
+from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.reading.proof import SliceReport
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 from airflow_provider_polar.api.client import AsyncPolarClient, PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.chunks import read_proved
-from airflow_provider_polar.events.proof import MILLISECOND, Ask, Reading, SliceReport
-from airflow_provider_polar.events.reader import count_window, read_slice
-from airflow_provider_polar.events.slices import find_changed, plan_slices
+from airflow_provider_polar.events.reading.chunks import read_proved
+from airflow_provider_polar.events.reading.proof import MILLISECOND, Ask, Reading, SliceReport
+from airflow_provider_polar.events.reading.reader import count_window, read_slice
+from airflow_provider_polar.events.reading.slices import find_changed, plan_slices
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 

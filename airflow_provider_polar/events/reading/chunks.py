@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.proof import ARRIVING, MILLISECOND, Ask, Asking, Box, Reading, SliceReport
-from airflow_provider_polar.events.reader import count_window, read_slice
-from airflow_provider_polar.events.slices import moment_at, whole_second
+from airflow_provider_polar.events.reading.proof import ARRIVING, MILLISECOND, Ask, Asking, Box, Reading, SliceReport
+from airflow_provider_polar.events.reading.reader import count_window, read_slice
+from airflow_provider_polar.events.reading.slices import moment_at, whole_second
 from airflow_provider_polar.events.window import EventWindow
 
 CHUNK_ROWS = 10_000
@@ -23,8 +23,8 @@ _CHUNKS = 16
 def read_proved(
     window: EventWindow, filters: EventFilters, grain: int = MILLISECOND, *, chunk_rows: int = CHUNK_ROWS
 ) -> Reading[SliceReport]:
-    """Reads a window like :func:`~airflow_provider_polar.events.reader.read_slice`, but yields the rows of a chunk
-    only once it was counted again after its reading, so that events which arrived meanwhile are in their place.
+    """Reads a window like :func:`~airflow_provider_polar.events.reading.reader.read_slice`, but yields the rows of a
+    chunk only once it was counted again after its reading, so that events which arrived meanwhile are in their place.
 
     :param chunk_rows: events of a chunk, about, and so of memory.
     """

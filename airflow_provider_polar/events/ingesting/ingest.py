@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.requests import encode_event
-from airflow_provider_polar.events.batches import DEFAULT_BATCH_SIZE, MAX_EVENT_BYTES
-from airflow_provider_polar.events.delivery import Delivery, Progress
-from airflow_provider_polar.events.identity import Conflict, Identities
-from airflow_provider_polar.events.parents import missing_parents
-from airflow_provider_polar.events.rejected import FilePath, RejectedRows
-from airflow_provider_polar.events.sources import Row
-from airflow_provider_polar.events.spool import Spool, Spooled
-from airflow_provider_polar.events.validation import EventValidator, FieldProblem, RowProblem, place_text
+from airflow_provider_polar.events.ingesting.batches import DEFAULT_BATCH_SIZE, MAX_EVENT_BYTES
+from airflow_provider_polar.events.ingesting.delivery import Delivery, Progress
+from airflow_provider_polar.events.ingesting.identity import Conflict, Identities
+from airflow_provider_polar.events.ingesting.parents import missing_parents
+from airflow_provider_polar.events.ingesting.rejected import FilePath, RejectedRows
+from airflow_provider_polar.events.ingesting.sources import Row
+from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
+from airflow_provider_polar.events.ingesting.validation import EventValidator, FieldProblem, RowProblem, place_text
 from airflow_provider_polar.exceptions import PolarIdentityConflictError, PolarInvalidEventsError
 
 _TOLD, _KEPT, _SHOWN = 10, 100, 5
@@ -33,7 +33,7 @@ ToEvent = Callable[[Any], tuple[dict[str, Any], list[FieldProblem]]]
 class IngestOptions:
     """How to ingest.
 
-    :param scope: the scope of derived identities, see :mod:`airflow_provider_polar.events.identity`.
+    :param scope: the scope of derived identities, see :mod:`airflow_provider_polar.events.ingesting.identity`.
     :param on_invalid: ``fail`` sends nothing if any row is invalid, ``skip`` sets invalid rows aside.
     :param unknown_parents: what to do with a ``parent_id`` that is neither an event of this run nor an event id at
         Polar: ``reject`` the row (Polar is asked for each such id), or ``accept`` it unasked.
@@ -131,7 +131,7 @@ class Ingest:
     ) -> IngestSummary:
         """Ingests rows, which are read once.
 
-        :param rows: see :mod:`airflow_provider_polar.events.sources`.
+        :param rows: see :mod:`airflow_provider_polar.events.ingesting.sources`.
         :param mapping: makes an event of a row; None where rows are events.
         :param sources: the names of the sources that rows refer to by number.
         :raises PolarInvalidEventsError: rows are invalid and ``on_invalid`` is ``fail``; nothing has been sent, unless

@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.batches import Batch, ranges_set, ranges_text
-from airflow_provider_polar.events.rejected import RejectedRows
-from airflow_provider_polar.events.sending import Sent, send_batch
-from airflow_provider_polar.events.spool import Spool
-from airflow_provider_polar.events.validation import RowProblem, place_text
+from airflow_provider_polar.events.ingesting.batches import Batch, ranges_set, ranges_text
+from airflow_provider_polar.events.ingesting.rejected import RejectedRows
+from airflow_provider_polar.events.ingesting.sending import Sent, send_batch
+from airflow_provider_polar.events.ingesting.spool import Spool
+from airflow_provider_polar.events.ingesting.validation import RowProblem, place_text
 from airflow_provider_polar.exceptions import (
     PolarIngestIncompleteError,
     PolarInvalidEventsError,

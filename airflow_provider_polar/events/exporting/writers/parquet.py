@@ -8,8 +8,8 @@ from typing import IO, Any
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.writers.fields import EXTRA, FieldChoice
-from airflow_provider_polar.events.writers.text import extra_object
+from airflow_provider_polar.events.exporting.writers.fields import EXTRA, FieldChoice
+from airflow_provider_polar.events.exporting.writers.text import extra_object
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 _ROW_GROUP = 10_000

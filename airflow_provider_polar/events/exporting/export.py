@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.manifest import (
+from airflow_provider_polar.events.exporting.manifest import (
     FileEntry,
     Manifest,
     base_name,
@@ -19,13 +19,13 @@ from airflow_provider_polar.events.manifest import (
     manifest_name,
     read_manifest,
 )
-from airflow_provider_polar.events.meter import Log, Meter
-from airflow_provider_polar.events.parts import PartWriter
-from airflow_provider_polar.events.progress import Progress, Slice
-from airflow_provider_polar.events.proof import ARRIVING, SliceReport, Spot
-from airflow_provider_polar.events.storage import Directory
+from airflow_provider_polar.events.exporting.meter import Log, Meter
+from airflow_provider_polar.events.exporting.parts import PartWriter
+from airflow_provider_polar.events.exporting.progress import Progress, Slice
+from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.exporting.writers import FileLayout
+from airflow_provider_polar.events.reading.proof import ARRIVING, SliceReport, Spot
 from airflow_provider_polar.events.window import EventWindow
-from airflow_provider_polar.events.writers import FileLayout
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
 OnIncomplete = Literal["fail", "warn"]
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """What an export needs of :class:`~airflow_provider_polar.events.driver.CompleteReader`."""
+    """What an export needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
     def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport: ...

@@ -1,0 +1,1 @@
+"""A window to files: slices, parts, the manifest, and what earlier exports left."""

@@ -1,0 +1,1 @@
+"""Rows to Polar, each stored once: validated, identified, spooled, sent in batches."""

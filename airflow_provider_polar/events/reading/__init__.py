@@ -1,0 +1,1 @@
+"""Reading completely: forward by time, proved by Polar's own counts."""

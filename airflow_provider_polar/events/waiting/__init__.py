@@ -1,0 +1,1 @@
+"""Waiting for named events, and watching for them: decisions without I/O."""
