@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(CURDIR)/.demo
 DAY ?= 2013-01-01
 
-.PHONY: help install demo test lint types unit docs browser release-check format clean
+.PHONY: help install demo test test-matrix lint types unit docs browser release-check format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ types: install
 
 unit: install
 	$(BIN)/pytest -m "not browser"
+
+test-matrix: install  ## the tests on Airflow 3.0, 3.1, 3.2 and 3.3, in an environment for each
+	$(BIN)/python -m tests.matrix
 
 docs: install  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,20 @@ def airflow_home() -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow_db(airflow_home: Path) -> Path:
+def _one_api() -> Iterator[None]:
+    """Airflow before 3.2 builds its in-process API anew, for seconds, before each task that a test runs: here once."""
+    if tuple(map(int, version("apache-airflow-core").split(".")[:2])) >= (3, 2):
+        yield
+        return
+    from airflow.sdk.execution_time import supervisor
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "in_process_api_server", cache(supervisor.in_process_api_server))
+        yield
+
+
+@pytest.fixture(scope="session")
+def airflow_db(airflow_home: Path, _one_api: None) -> Path:
     """A migrated metadata database (SQLite)."""
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True, timeout=300)
     return airflow_home / "airflow.db"
