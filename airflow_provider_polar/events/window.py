@@ -32,7 +32,7 @@ def aware(value: datetime | str, what: str) -> datetime:
     if not isinstance(moment, datetime):
         raise PolarWindowError(f"{what} is {value!r}; a moment is an aware datetime or ISO 8601 text with a zone")
     if moment.tzinfo is None or moment.utcoffset() is None:
-        raise PolarWindowError(f"{what} is {value!s}, without a time zone: write the zone, for example {value!s}Z")
+        raise PolarWindowError(f"{what} is {value!s}, without a time zone: write it, for example {moment.isoformat()}Z")
     # A plain datetime: subclasses (pendulum's) would travel into comparisons, pickles and texts.
     try:
         utc = moment.astimezone(UTC)

@@ -96,6 +96,13 @@ def test_refuses_what_is_no_window(start: str, end: str, says: str) -> None:
         EventWindow(start, end)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("text", ["2026-03-02", "2026-03-02 12:00", "20260302T120000.5"])
+def test_the_zone_that_a_refusal_suggests_is_taken(text: str) -> None:
+    with pytest.raises(PolarWindowError) as caught:
+        aware(text, "start")
+    assert aware(str(caught.value).rpartition(" ")[2], "start") == datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
 @pytest.mark.parametrize("bad", [0, -1])
 def test_refuses_no_parts(bad: int) -> None:
     window = EventWindow("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")  # type: ignore[arg-type]
