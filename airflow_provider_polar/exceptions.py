@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 
 class PolarError(Exception):
     """Base of everything this provider raises on its own account."""
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     """True where the same call, made again later, may succeed without anybody changing anything."""
 
 
@@ -178,9 +178,17 @@ class PolarIdentityConflictError(PolarInvalidEventsError):
 
 class PolarIngestIncompleteError(PolarError):
     """Some batches of an ingest are stored and some are not; the message says which. A retry is safe and sends
-    the rest: stored events are recognised by their identity and not billed again."""
+    the rest: stored events are recognised by their identity and not billed again.
+
+    :ivar retryable: False where what stopped it is beyond a retry (a token, a scope, an API version): mend that, and
+        run the task again.
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 class PolarWaitError(PolarError):

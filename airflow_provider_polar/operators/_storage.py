@@ -15,19 +15,21 @@ if TYPE_CHECKING:
 _MAX_LINEAGE = 100
 
 
-def storage_path(destination: Any, conn_id: str | None) -> ObjectStoragePath:
-    """The directory that a parameter means.
+def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> ObjectStoragePath:
+    """The place in object storage that a parameter means.
 
+    :param what: the parameter's name, for the error.
     :raises PolarConfigurationError: it is empty, or no path of a store that there is.
     """
-    if isinstance(destination, ObjectStoragePath):
-        return ObjectStoragePath(destination, conn_id=conn_id) if conn_id else destination
-    if not isinstance(destination, str) or not destination.strip():
-        raise PolarConfigurationError(f"destination is {destination!r}; it is a directory in object storage, as text")
+    if isinstance(value, ObjectStoragePath):
+        return ObjectStoragePath(value, conn_id=conn_id) if conn_id else value
+    # What a template makes of nothing would otherwise be a folder of that name on the worker.
+    if not isinstance(value, str) or value.strip() in ("", "None"):
+        raise PolarConfigurationError(f"{what} is {value!r}; it is a path in object storage, as text")
     try:
-        return ObjectStoragePath(destination, conn_id=conn_id)
+        return ObjectStoragePath(value, conn_id=conn_id)
     except ValueError as error:
-        raise PolarConfigurationError(f"destination {destination!r} is no path to object storage: {error}") from error
+        raise PolarConfigurationError(f"{what} {value!r} is no path to object storage: {error}") from error
 
 
 def is_templated(value: Any) -> bool:

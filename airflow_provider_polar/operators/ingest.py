@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, storage_path
 
@@ -58,6 +59,7 @@ class PolarIngestEventsOperator(BaseOperator):
     :raises PolarConfigurationError: at once, for parameters that cannot be.
     :raises PolarInvalidEventsError: rows are invalid; fails the task without retries.
     :raises PolarIngestIncompleteError: some events are not stored, or perhaps not; a retry is safe and sends the rest.
+        Where no retry can help (a wrong token, a missing scope), the task fails without retries.
     """
 
     template_fields: Sequence[str] = (
@@ -70,6 +72,7 @@ class PolarIngestEventsOperator(BaseOperator):
         "polar_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"events": "json"}
+    operator_extra_links = (PolarEventsLink(),)
     ui_color = "#dbe7ff"
 
     def __init__(
@@ -115,6 +118,13 @@ class PolarIngestEventsOperator(BaseOperator):
             if self.source is not None:
                 return self._ingest_source(context).to_dict()
             return self._ingest_rows(context, self._rendered_events()).to_dict()
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """What OpenLineage's provider asks for when the task has ended."""
+        from airflow_provider_polar.assets.lineage import ingest_lineage
+
+        ingested = getattr(self, "_ingested", None)
+        return ingested and ingest_lineage(self.polar_conn_id, *ingested)
 
     # Parameters
 
@@ -167,8 +177,11 @@ class PolarIngestEventsOperator(BaseOperator):
             ti = context["ti"]
             return identity.run_scope(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
         scope = str(self.idempotency_scope).strip()
-        if not scope:
-            raise PolarConfigurationError("idempotency_scope has rendered to nothing; for none at all say 'content'")
+        # Under a scope that every run without a value shares, the events of one run would be another's duplicates.
+        if scope in ("", "None"):
+            raise PolarConfigurationError(
+                f"idempotency_scope has rendered to {scope!r}, that is to nothing; for none at all say 'content'"
+            )
         return identity.CONTENT_SCOPE if scope == CONTENT_SCOPE else identity.named_scope(scope)
 
     def _options(self, context: Context) -> IngestOptions:
@@ -201,7 +214,7 @@ class PolarIngestEventsOperator(BaseOperator):
 
         if not str(self.source).strip():
             raise PolarConfigurationError("source has rendered to nothing; it is a path in object storage")
-        path = storage_path(self.source, self.source_conn_id)
+        path = storage_path(self.source, self.source_conn_id, "source")
         if not is_glob(str(path)):
             return [path]
         found = matching(path)
@@ -209,7 +222,9 @@ class PolarIngestEventsOperator(BaseOperator):
         return [ObjectStoragePath(name, conn_id=self.source_conn_id) for name in found]
 
     def _rejected_path(self) -> ObjectStoragePath | None:
-        return None if self.rejected_path is None else storage_path(self.rejected_path, self.rejected_conn_id)
+        if self.rejected_path is None:
+            return None
+        return storage_path(self.rejected_path, self.rejected_conn_id, "rejected_path")
 
     def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str]) -> IngestSummary:
         from airflow_provider_polar.events.ingesting.ingest import Ingest
@@ -225,8 +240,11 @@ class PolarIngestEventsOperator(BaseOperator):
                 progress=_TaskProgress(context, self.log),
                 log=self.log,
             )
+            show_events(self, hook.settings.environment)
             mapping = None if self.mapping is None else EventMapping(self.mapping)
-            return ingest.run(rows, mapping=mapping, sources=sources)
+            summary = ingest.run(rows, mapping=mapping, sources=sources)
+            self._ingested = ([source for source in sources if source], summary.to_dict())
+            return summary
         finally:
             hook.close()
 

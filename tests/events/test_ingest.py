@@ -287,6 +287,7 @@ def test_nothing_stored_and_no_right_to_is_told_as_such(polar_server: LocalPolar
         ingest(wrong, [EVENT])
     assert "polar_oat_wrong" not in str(caught.value)
     assert isinstance(caught.value.__cause__, PolarAuthenticationError)
+    assert not caught.value.retryable
     assert "0 are stored; not stored: batch 1 (row 1 to row 1)" in str(caught.value)
 
 

@@ -236,6 +236,7 @@ def test_templates_are_not_judged_at_parse_time() -> None:
         ({"start": START + 2 * HOUR}, "reversed"),
         ({"start": "yesterday"}, "not an ISO 8601 moment"),
         ({"destination": " "}, "destination"),
+        ({"destination": "None"}, "destination"),
         ({"file_format": "{{ never }}"}, "file_format"),
         ({"filters": {"name": []}}, "name"),
     ],

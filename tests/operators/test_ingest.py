@@ -15,7 +15,8 @@ from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIngestIncompleteError
+from airflow_provider_polar.api.retrying import Retries
+from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.testing import LocalPolar
 
@@ -86,8 +87,9 @@ def test_a_retry_goes_on_from_the_stored_batches(
     operator = PolarIngestEventsOperator(
         task_id="ingest", source=f"file://{departures}", mapping=MAPPING, max_concurrency=1
     )
-    polar_server.fail("status", status=403, path="ingest", after=1, times=1)
-    with pytest.raises(PolarIngestIncompleteError, match=r"1 are stored; not stored: batch 2 .*, batch 3"):
+    polar_server.fail("missing_scope", path="ingest", after=1, times=1)
+    told = r"needs events:write.* 1 are stored; not stored: batch 2 .*, batch 3 .*Mend that and run again"
+    with pytest.raises(AirflowFailException, match=told):
         operator.execute({"ti": ti, "task_state_store": state})
     polar_server.clear_requests()
     result = operator.execute({"ti": ti, "task_state_store": state})
@@ -285,8 +287,14 @@ def test_the_decorator_takes_no_events() -> None:
 
 
 def test_a_retry_in_airflow_remembers_what_is_stored(
-    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str, departures: Path
+    run_dag: RunDag,
+    polar_server: LocalPolar,
+    polar_connection: str,
+    departures: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Retries, "wait", lambda _self, _state: 0.0)
+    outage = 12  # requests: a batch and its second turn, each with all the client's attempts
     with _dag("ingest_retry") as dag:
         PolarIngestEventsOperator(
             task_id="ingest",
@@ -296,10 +304,39 @@ def test_a_retry_in_airflow_remembers_what_is_stored(
             retries=1,
             retry_delay=timedelta(0),
         )
-    polar_server.fail("status", status=403, path="ingest", after=1, times=1)
+    polar_server.fail("status", status=503, path="ingest", after=1, times=outage)
     run = run_dag(dag)
     assert run.state == "success"
     assert polar_server.count() == 2500
     if AIRFLOW_V_3_3_PLUS:
         assert run.xcom("ingest")["inserted"] == 2500
-        assert [record.status for record in polar_server.requests] == [200, 403, 200, 200]
+        assert [record.status for record in polar_server.requests] == [200, *[503] * outage, 200, 200]
+
+
+def test_a_missing_scope_fails_without_retries(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str
+) -> None:
+    with _dag("ingest_scope_missing") as dag:
+        PolarIngestEventsOperator(task_id="ingest", events=[EVENT], retries=2, retry_delay=timedelta(0))
+    polar_server.fail("missing_scope", path="ingest")
+    assert run_dag(dag).state == "failed"
+    assert len(polar_server.requests) == 1
+
+
+@pytest.mark.parametrize("nothing", ["", "None"])
+@pytest.mark.parametrize("parameter", ["idempotency_scope", "rejected_path", "source"])
+def test_a_template_that_renders_to_nothing_is_refused(
+    polar_server: LocalPolar, polar_connection: str, tmp_path: Path, parameter: str, nothing: str
+) -> None:
+    """``None`` as a scope would make the events of all runs without a value one another's duplicates."""
+    rows: dict[str, Any] = {} if parameter == "source" else {"events": [EVENT, {}]}
+    operator = PolarIngestEventsOperator(
+        task_id="ingest",
+        on_invalid="skip",
+        **{"rejected_path": f"{tmp_path}/rejected.jsonl", **rows, parameter: "{{ params.nothing }}"},
+    )
+    setattr(operator, parameter, nothing)
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    with pytest.raises(AirflowFailException, match=parameter):
+        operator.execute({"ti": ti})
+    assert not polar_server.requests

@@ -206,13 +206,23 @@ class Delivery:
                 problems=problems[:100],
             )
         else:
-            cause = next(iter(self._failed.values())).error
-            error = PolarIngestIncompleteError(
-                f"Not every event is stored: {cause} {state} A retry is safe: stored events are recognised by their "
-                "identity and not billed again."
-            )
-        error.__cause__ = next(iter(self._failed.values())).error
+            error = self._incomplete(state)
+        error.__cause__ = error.__cause__ or next(iter(self._failed.values())).error
         return error
+
+    def _incomplete(self, state: str) -> PolarIngestIncompleteError:
+        failed = [(sent.error, sent.refused) for sent in self._failed.values() if sent.error is not None]
+        # Where it is single events that Polar refuses, a retry still sends the other batches.
+        lasting = [error for error, refused in failed if not error.retryable and not refused]
+        cause = lasting[0] if lasting else failed[0][0]
+        advice = "Mend that and run again" if lasting else "A retry is safe"
+        incomplete = PolarIngestIncompleteError(
+            f"Not every event is stored: {cause} {state} {advice}: stored events are recognised by their identity and "
+            "not billed again.",
+            retryable=not lasting,
+        )
+        incomplete.__cause__ = cause
+        return incomplete
 
     def _state(self) -> str:
         """What is stored, unknown and not stored, in batches and rows."""
