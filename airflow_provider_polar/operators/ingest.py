@@ -240,7 +240,8 @@ class PolarIngestEventsOperator(BaseOperator):
                 progress=_TaskProgress(context, self.log),
                 log=self.log,
             )
-            show_events(self, hook.settings.environment)
+            if not self.is_dry_run:  # which needs no connection
+                show_events(self, hook.settings.environment)
             mapping = None if self.mapping is None else EventMapping(self.mapping)
             summary = ingest.run(rows, mapping=mapping, sources=sources)
             self._ingested = ([source for source in sources if source], summary.to_dict())
