@@ -202,7 +202,8 @@ class PolarExportEventsOperator(BaseOperator):
         """What OpenLineage's provider asks for when the task has ended."""
         from airflow_provider_polar.assets.lineage import export_lineage
 
-        return export_lineage(self.polar_conn_id, *self._exported)
+        exported = getattr(self, "_exported", None)
+        return exported and export_lineage(self.polar_conn_id, *exported)
 
     def _settle(self, window: EventWindow) -> None:
         wait = (window.end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()

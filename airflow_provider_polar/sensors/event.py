@@ -20,6 +20,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
 from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -76,6 +77,7 @@ class PolarEventSensor(BaseSensorOperator):
         "polar_conn_id",
     )
     template_fields_renderers = {"filters": "json"}
+    operator_extra_links = (PolarEventsLink(),)
     ui_color = "#d6e4ff"
 
     def __init__(
@@ -129,6 +131,7 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         if result.state == "found":
             self.log.info("Found %d events: %s.", result.count, wait)
+            self._show(wait)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
@@ -169,7 +172,7 @@ class PolarEventSensor(BaseSensorOperator):
             timeout=timedelta(seconds=remaining + BACKSTOP),
         )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ends the task as the trigger saw the wait end."""
         status = event.get("status") if isinstance(event, Mapping) else None
         message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
@@ -177,6 +180,7 @@ class PolarEventSensor(BaseSensorOperator):
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
                 self.log.info("Found %s events.", result["count"])
+                self._show(self.wait(context))
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -200,6 +204,13 @@ class PolarEventSensor(BaseSensorOperator):
             filters=self.hook.filters(self.filters),
             fail_on=self.fail_on,
         )
+
+    def _show(self, wait: EventWait) -> None:
+        from airflow_provider_polar.events.window import EventWindow
+
+        window = None if wait.end is None else EventWindow(wait.start, wait.end)
+        environment = self.hook.settings.environment
+        show_events(self, environment, window=window, filters=wait.filters, names=wait.names)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -17,6 +18,8 @@ from airflow_provider_polar.links.polar import (
     show_manifest,
     storage_url,
 )
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
+from airflow_provider_polar.sensors.event import PolarEventSensor
 
 DAY = EventWindow(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 
@@ -65,3 +68,22 @@ def test_links_of_a_task_are_those_that_it_showed() -> None:
     show_manifest(operator, "s3://b/k")
     assert "eventTypes=more%2Capi.call" in events.get_link(operator, ti_key=None)  # type: ignore[arg-type]
     assert manifest.get_link(operator, ti_key=None).endswith("/b?prefix=k")  # type: ignore[arg-type]
+
+
+def test_a_wait_shows_the_events_it_found(polar_server: Any, polar_connection: str) -> None:
+    polar_server.add_events([{"name": "order.paid", "timestamp": DAY.start}])
+    sensor = PolarEventSensor(task_id="wait", event_name="order.paid", start=DAY.start, end=DAY.end)
+    link = PolarEventsLink()
+    assert link.get_link(sensor, ti_key=None) == ""  # type: ignore[arg-type]
+    found = sensor.poke({})  # type: ignore[typeddict-item]
+    shown = link.get_link(sensor, ti_key=None)  # type: ignore[arg-type]
+    assert shown == events_url("sandbox", window=DAY, names=["order.paid"])
+    deferred = PolarEventSensor(task_id="deferred", event_name="order.paid", start=DAY.start, end=DAY.end)
+    deferred.execute_complete({}, {"status": "found", "result": found.xcom_value})  # type: ignore[typeddict-item]
+    assert link.get_link(deferred, ti_key=None) == shown  # type: ignore[arg-type]
+
+
+def test_an_ingest_shows_the_dashboard_of_its_environment(polar_server: Any, polar_connection: str) -> None:
+    ingest = PolarIngestEventsOperator(task_id="ingest", events=[], idempotency_scope="none")
+    ingest.execute({})  # type: ignore[typeddict-item]
+    assert PolarEventsLink().get_link(ingest, ti_key=None) == events_url("sandbox")  # type: ignore[arg-type]
