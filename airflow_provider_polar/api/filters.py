@@ -90,7 +90,8 @@ class FilterGroup(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     conjunction: Literal["and", "or"] = "and"
-    clauses: list[FilterClause | FilterGroup]
+    # A group without clauses filters nothing.
+    clauses: Annotated[list[FilterClause | FilterGroup], Field(min_length=1)]
 
 
 class EventFilters(BaseModel):
@@ -136,7 +137,11 @@ class EventFilters(BaseModel):
         many = {key: list(v) if isinstance(v, (list, tuple, set)) else [v] for key, v in value.items()}
         if empty := [key for key, values in many.items() if not values]:
             raise ValueError(f"metadata key {empty[0]!r} has no value to compare with")
-        return {key: [_as_text(v) for v in values] for key, values in many.items()}
+        texts = {key: [_as_text(v) for v in values] for key, values in many.items()}
+        # Polar takes in no empty texts: such a filter is a template that rendered to nothing.
+        if empty := [key for key, values in texts.items() if not key or "" in values]:
+            raise ValueError(f"metadata key {empty[0]!r} is empty or is compared with empty text")
+        return texts
 
     @field_validator("filter", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ from airflow_provider_polar.api.filters import EventFilters, FilterClause
 from airflow_provider_polar.exceptions import PolarFilterError
 
 UUID = "1dcbb152-fc83-4415-9bb7-be2956dd0a9d"
+CLAUSE = {"property": "n", "operator": "eq", "value": 1}
 
 
 def test_an_unknown_filter_is_refused_with_the_known_ones():
@@ -29,12 +30,17 @@ def test_an_unknown_filter_is_refused_with_the_known_ones():
         {"meter_id": "not-a-uuid"},
         {"metadata": {}},
         {"metadata": {"a": []}},
+        {"metadata": {"a": ""}},
+        {"metadata": {"a": ["b", ""]}},
+        {"metadata": {"": "b"}},
         {"metadata": {"a": {"b": 1}}},
         {"query": "order"},
         {"query": "or", "organization_id": UUID},
         {"depth": 6},
         {"filter": "{"},
-        {"filter": {"conjunction": "nor", "clauses": []}},
+        {"filter": {"conjunction": "nor", "clauses": [CLAUSE]}},
+        {"filter": {"clauses": []}},
+        {"filter": {"clauses": [{"clauses": []}]}},
         {"filter": {"clauses": [{"property": "n", "operator": "eq", "value": 2**31}]}},
         {"filter": {"clauses": [{"property": "n", "operator": "eq", "value": 1.5}]}},
         {"filter": {"clauses": [{"property": "n", "operator": "is", "value": 1}]}},
@@ -79,5 +85,5 @@ def test_further_clauses_narrow_what_the_user_asked_for():
 
 
 def test_filters_survive_their_plain_form():
-    filters = EventFilters.parse({"name": "a", "metadata": {"k": 1}, "filter": {"clauses": []}, "query": None})
+    filters = EventFilters.parse({"name": "a", "metadata": {"k": 1}, "filter": {"clauses": [CLAUSE]}, "query": None})
     assert EventFilters.parse(json.loads(json.dumps(filters.to_dict()))) == filters
