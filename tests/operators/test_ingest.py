@@ -16,7 +16,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.testing import LocalPolar
 
@@ -321,6 +321,19 @@ def test_a_missing_scope_fails_without_retries(
     polar_server.fail("missing_scope", path="ingest")
     assert run_dag(dag).state == "failed"
     assert len(polar_server.requests) == 1
+
+
+def test_rejected_rows_that_cannot_be_written_are_told_before_anything_is_billed(
+    polar_server: LocalPolar, polar_connection: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    operator = PolarIngestEventsOperator(
+        task_id="ingest", events=[EVENT, {}], on_invalid="skip", rejected_path=f"{tmp_path}/file/rejected.jsonl"
+    )
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)
+    with pytest.raises(PolarDestinationError, match=r"rejected\.jsonl"):
+        operator.execute({"ti": ti})
+    assert not polar_server.requests
 
 
 @pytest.mark.parametrize("nothing", ["", "None"])

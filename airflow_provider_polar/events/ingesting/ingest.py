@@ -247,9 +247,12 @@ class Ingest:
             progress=self._progress,
             log=self._log,
         )
+        # Before anything is billed: a path that cannot be written would fail the task after it.
+        set_aside, path = rejected.count, rejected.publish()
         if batches:
             delivery.run(self._client())
-        path = rejected.publish()
+        if rejected.count > set_aside:
+            path = rejected.publish()
         delivery.forget_progress()
         summary = IngestSummary(
             reading.rows,
