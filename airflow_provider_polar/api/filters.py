@@ -51,6 +51,15 @@ def _uuid_text(value: Any) -> Any:
         raise ValueError(f"{value!r} is not a UUID") from None
 
 
+def _is_rendered_nothing(value: Any) -> bool:
+    """A template renders what is not there to "None" or to nothing: as a filter it would match nothing, silently."""
+    if isinstance(value, Mapping):
+        return any(map(_is_rendered_nothing, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_is_rendered_nothing, value))
+    return isinstance(value, str) and value.strip() in ("", "None")
+
+
 # An empty list would be sent as no parameter at all, and then Polar returns everything.
 OneOrMore = Annotated[list[Annotated[StrictStr, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
 OneUuid = Annotated[str, BeforeValidator(_uuid_text)]
@@ -165,12 +174,20 @@ class EventFilters(BaseModel):
 
         None values and the keys left out mean "not filtered".
 
-        :raises PolarFilterError: for an unknown filter or an impossible value, naming each.
+        :raises PolarFilterError: for an unknown filter or an impossible value, naming each; also for the text "None",
+            which is what a template makes of a missing value. (A customer of that name: construct the model.)
         """
         if isinstance(value, EventFilters):
             return value
+        if value is not None and not isinstance(value, Mapping):
+            raise PolarFilterError(f"filters must be a dict or EventFilters, not {type(value).__name__}")
+        given = {k: v for k, v in (value or {}).items() if v is not None}
+        if nothing := [key for key, one in given.items() if _is_rendered_nothing(one)]:
+            raise PolarFilterError(
+                f"filter {nothing[0]} is {given[nothing[0]]!r}: has a template rendered to nothing? Leave it out."
+            )
         try:
-            return cls.model_validate({k: v for k, v in (value or {}).items() if v is not None})
+            return cls.model_validate(given)
         except ValidationError as error:
             known = ", ".join(cls.model_fields)
             raise PolarFilterError(
@@ -180,8 +197,6 @@ class EventFilters(BaseModel):
                     for e in error.errors(include_url=False)
                 )
             ) from None
-        except (TypeError, AttributeError, ValueError):
-            raise PolarFilterError(f"filters must be a dict or EventFilters, not {type(value).__name__}") from None
 
     def also(self, *clauses: FilterClause) -> EventFilters:
         """These filters and, besides, every one of the clauses."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_polar.hooks import connection_form
-from airflow_provider_polar.hooks.settings import ConnectionSettings
+from airflow_provider_polar.hooks.settings import FIELDS, ConnectionSettings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -80,8 +80,15 @@ class PolarHook(BaseHook):
         return settings
 
     def _settings(self, connection: Connection, extra: Mapping[str, Any] | None = None) -> ConnectionSettings:
-        settings = ConnectionSettings.read(connection, connection.extra_dejson if extra is None else extra)
-        return settings.with_budget(self.requests_per_minute)
+        extra = connection.extra_dejson if extra is None else extra
+        if unknown := sorted(extra.keys() - FIELDS):
+            self.log.warning(
+                "Connection %r: the extra %s has no effect; Polar's connections know %s.",
+                self.polar_conn_id,
+                ", ".join(unknown),
+                ", ".join(sorted(FIELDS)),
+            )
+        return ConnectionSettings.read(connection, extra).with_budget(self.requests_per_minute)
 
     @cached_property
     def _client(self) -> PolarClient:

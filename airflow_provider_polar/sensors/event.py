@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -180,7 +180,8 @@ class PolarEventSensor(BaseSensorOperator):
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
                 self.log.info("Found %s events.", result["count"])
-                self._show(self.wait(context))
+                with suppress(Exception):  # a link is not worth failing a wait that has found its events
+                    self._show(self.wait(context))
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -209,8 +210,7 @@ class PolarEventSensor(BaseSensorOperator):
         from airflow_provider_polar.events.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
-        environment = self.hook.settings.environment
-        show_events(self, environment, window=window, filters=wait.filters, names=wait.names)
+        show_events(self, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)

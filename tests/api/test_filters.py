@@ -46,6 +46,9 @@ def test_an_unknown_filter_is_refused_with_the_known_ones():
         {"filter": {"clauses": [{"property": "n", "operator": "is", "value": 1}]}},
         "name=order.paid",
         7,
+        {"name": "None"},
+        {"external_customer_id": ["c1", " "]},
+        {"metadata": {"plan": "None"}},
     ],
 )
 def test_what_polar_would_answer_with_everything_or_an_error_is_refused(filters):

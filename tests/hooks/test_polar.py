@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from types import SimpleNamespace
 
 import pytest
 from polar.v2026_04 import Polar
@@ -119,6 +120,15 @@ def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, s
     assert not ok
     assert says in shown
     assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
+
+
+def test_a_misspelt_extra_is_said(monkeypatch):
+    hook, said = connection(monkeypatch, extra={"organisation_id": ORGANIZATION}), []
+    monkeypatch.setattr(PolarHook, "log", SimpleNamespace(warning=lambda text, *values: said.append(text % values)))
+    assert hook.settings.organization_id is None
+    [warning] = said
+    assert "the extra organisation_id has no effect" in warning
+    assert TOKEN not in warning
 
 
 class TestButton:

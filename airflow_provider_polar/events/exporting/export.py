@@ -29,7 +29,7 @@ from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
 OnIncomplete = Literal["fail", "warn"]
-TARGET_ROWS = 25_000
+TARGET_ROWS = 10_000
 """Events of a slice, about: what is read again at most, per slice in flight, after a kill."""
 _LEAST_ROWS = 10_000
 _SIDE_BY_SIDE = 4

@@ -51,7 +51,7 @@ class CompleteReader:
         """What Polar counts in the request that holds a window (its edge milliseconds whole): one request."""
         return self._drive(count_window(window, self.filters, self._grain))
 
-    def plan(self, window: EventWindow, *, target_rows: int = 25_000) -> list[tuple[EventWindow, int]]:
+    def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> list[tuple[EventWindow, int]]:
         """Adjacent slices that make up the window, and about how many events each holds: one request a slice."""
         return self._drive(plan_slices(window, self.filters, target_rows=target_rows))
 
@@ -119,7 +119,7 @@ class AsyncCompleteReader:
         """See :meth:`CompleteReader.count`."""
         return await self._drive(count_window(window, self.filters, self._grain))
 
-    async def plan(self, window: EventWindow, *, target_rows: int = 25_000) -> list[tuple[EventWindow, int]]:
+    async def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> list[tuple[EventWindow, int]]:
         """See :meth:`CompleteReader.plan`."""
         return await self._drive(plan_slices(window, self.filters, target_rows=target_rows))
 

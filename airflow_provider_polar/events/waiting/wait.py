@@ -262,7 +262,8 @@ def names_of(value: str | Sequence[str], what: str) -> tuple[str, ...]:
         raise PolarConfigurationError(f"{what} is {value!r}; it is an event name or a list of them.")
     names = list(names)
     for name in names:
-        if not isinstance(name, str) or not name:
+        # A template renders what is not there to "None".
+        if not isinstance(name, str) or name.strip() in ("", "None"):
             raise PolarConfigurationError(f"{what} has {name!r}, which is no event name.")
     return tuple(dict.fromkeys(names))
 
