@@ -254,7 +254,8 @@ def test_an_unwritable_destination_is_refused_before_any_request(polar: LocalPol
     (tmp_path / "out").write_text("a file")
     with pytest.raises(PolarDestinationError, match="out"):
         run(tmp_path)
-    with pytest.raises(AirflowFailException, match="nosuch"):
+    # Airflow before 3.2 knows a scheme that there is not from a store that cannot be used only by its words.
+    with pytest.raises((AirflowFailException, PolarDestinationError), match="nosuch"):
         run(tmp_path, destination="nosuch://bucket/x")
     with pytest.raises(PolarDestinationError, match=r"gs://bucket.*provider of this store installed"):
         run(tmp_path, destination="gs://bucket/x")

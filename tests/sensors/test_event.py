@@ -50,8 +50,13 @@ def test_a_wait_is_anchored_on_the_run_and_never_on_now() -> None:
 
 @pytest.mark.parametrize("interval", [True, False])
 def test_the_data_interval_of_a_real_run_is_the_default(polar_server: LocalPolar, run_dag: Any, interval: bool) -> None:
-    from airflow.sdk import DAG, CronDataIntervalTimetable, CronTriggerTimetable
+    from airflow.sdk import DAG
 
+    try:
+        from airflow.sdk import CronDataIntervalTimetable, CronTriggerTimetable
+    except ImportError:  # Airflow before 3.2
+        from airflow.timetables.interval import CronDataIntervalTimetable
+        from airflow.timetables.trigger import CronTriggerTimetable
     timetable = CronDataIntervalTimetable if interval else CronTriggerTimetable
     polar_server.add_events([paid(), paid(-1e-6)])
     dag_id = f"anchored_{interval}"

@@ -108,23 +108,24 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
         patch.setattr(PolarEventTrigger, "shortest_poll_interval", 0.05)
         patch.setattr(polling, "_FIRST", 0.2)
         for mode in MODES:
-            with ExitStack() as stack, DAG(f"waits_{mode}", schedule=None, start_date=START) as dag:
+            with ExitStack() as stack:
                 servers: dict[str, LocalPolar] = {}
-                for number, (title, scenario) in enumerate(SCENARIOS.items()):
-                    servers[title] = polar = stack.enter_context(LocalPolar())
-                    set_up(polar, scenario)
-                    patch.setenv(f"AIRFLOW_CONN_POLAR_{number}", connection(polar, scenario.token))
-                    PolarEventSensor(
-                        task_id=f"wait_{number}",
-                        **{"event_name": PAID, "start": START.isoformat(), "timeout": 20} | scenario.sensor,
-                        poke_interval=0.2,
-                        polar_conn_id=f"polar_{number}",
-                        mode="reschedule" if mode == "reschedule" else "poke",
-                        deferrable=mode == "deferrable",
-                        # A mistake is not to be tried again, and a wait that has timed out neither.
-                        retries=1,
-                        retry_delay=timedelta(0),
-                    )
+                with DAG(f"waits_{mode}", schedule=None, start_date=START) as dag:
+                    for number, (title, scenario) in enumerate(SCENARIOS.items()):
+                        servers[title] = polar = stack.enter_context(LocalPolar())
+                        set_up(polar, scenario)
+                        patch.setenv(f"AIRFLOW_CONN_POLAR_{number}", connection(polar, scenario.token))
+                        PolarEventSensor(
+                            task_id=f"wait_{number}",
+                            **{"event_name": PAID, "start": START.isoformat(), "timeout": 20} | scenario.sensor,
+                            poke_interval=0.2,
+                            polar_conn_id=f"polar_{number}",
+                            mode="reschedule" if mode == "reschedule" else "poke",
+                            deferrable=mode == "deferrable",
+                            # A mistake is not to be tried again, and a wait that has timed out neither.
+                            retries=1,
+                            retry_delay=timedelta(0),
+                        )
                 run = run_dag(dag)
                 for number, (title, polar) in enumerate(servers.items()):
                     outcome = run.states()[f"wait_{number}"]

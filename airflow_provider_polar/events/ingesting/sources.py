@@ -168,7 +168,8 @@ _Read = Iterator[tuple[int, Any, str | None]]
 
 
 def _jsonl(data: IO[bytes]) -> _Read:
-    for number, line in enumerate(data, 1):
+    # Not every file that Airflow opens can be iterated over: those of 3.0 have no __iter__.
+    for number, line in enumerate(iter(data.readline, b""), 1):
         if number == 1:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
