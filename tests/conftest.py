@@ -39,9 +39,9 @@ def airflow_home() -> Path:
 
 @pytest.fixture(scope="session")
 def _in_process() -> Iterator[None]:
-    """Mends ``dag.test()`` of Airflow before 3.2, which builds its API anew, for seconds, before each task; that of 3.0
+    """Mends ``dag.test()`` of Airflow before 3.3, which builds its API anew, for seconds, before each task; that of 3.0
     also hands a task the date of its first reschedule as text, where a worker hands it a date."""
-    if tuple(map(int, version("apache-airflow-core").split(".")[:2])) >= (3, 2):
+    if tuple(map(int, version("apache-airflow-core").split(".")[:2])) >= (3, 3):
         yield
         return
     from airflow.sdk.execution_time import supervisor
