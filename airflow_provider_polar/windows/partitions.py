@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock
@@ -29,11 +30,20 @@ def _parse_part(text: str, schedule: Schedule) -> tuple[datetime, Length | None]
         except ValueError:
             pass
         else:
-            return _placed(moment, where), None
+            return _tick_of_utc_key(text, moment, schedule) or _placed(moment, where), None
     try:
         return _by_form(text, where, years="StartOfYearMapper" in schedule.mappers)
     except ValueError:
         return None
+
+
+def _tick_of_utc_key(text: str, moment: datetime, schedule: Schedule) -> datetime | None:
+    """The tick that Airflow 3.2 writes this key of; None where it writes no such key, as when someone typed it."""
+    if schedule.utc_keys_of is None or schedule.key_format is None or moment.tzinfo is not None:
+        return None
+    just_before = moment.replace(tzinfo=UTC) - timedelta(microseconds=1)
+    tick = replace(schedule, timezone=schedule.utc_keys_of).next_tick(just_before)
+    return tick if tick is not None and tick.strftime(schedule.key_format) == text else None
 
 
 def _by_form(text: str, where: tzinfo, *, years: bool) -> tuple[datetime, Length | None] | None:

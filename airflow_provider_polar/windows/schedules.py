@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pendulum
+from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock, wall_clock, zone
 
@@ -29,6 +30,8 @@ class Schedule:
     :param delta: distance of the runs of a timedelta schedule.
     :param key_format: ``strptime`` format of the partition keys that the timetable itself makes.
     :param mappers: class names of the partition mappers of an asset-partitioned schedule.
+    :param utc_keys_of: on Airflow 3.2, the zone of the ticks that the timetable writes its partition keys of: it writes
+        them in UTC all the same. None on Airflow 3.3 and newer, which writes them in the schedule's zone.
     """
 
     kind: str
@@ -38,6 +41,7 @@ class Schedule:
     delta: timedelta | None = None
     key_format: str | None = None
     mappers: tuple[str, ...] = ()
+    utc_keys_of: tzinfo | None = None
 
     def __str__(self) -> str:
         return f"{self.summary} ({self.kind})" if self.summary else self.kind
@@ -54,15 +58,17 @@ class Schedule:
         # Of a schedule by asset or time, the time's.
         timed = getattr(timetable, "timetable", None) or timetable
         cron = _attribute(timed, "expression")
+        kind = type(timetable).__name__ if timetable is not None else "no schedule"
         summary = cron or ", ".join(str(_attribute(t, "expression")) for t in crons) or _summary(dag, timetable)
         return cls(
-            kind=type(timetable).__name__ if timetable is not None else "no schedule",
+            kind=kind,
             summary=summary,
             timezone=zone(timezone, zone(own, zone(getattr(dag, "timezone", None)))),
             cron=cron if isinstance(cron, str) else None,
             delta=delta if isinstance(delta := _attribute(timed, "delta"), timedelta) else None,
             key_format=_attribute(timetable, "key_format"),
             mappers=tuple(type(mapper).__name__ for mapper in mappers),
+            utc_keys_of=None if AIRFLOW_V_3_3_PLUS or kind != "CronPartitionTimetable" else zone(own),
         )
 
     def nominal(self, moment: datetime) -> datetime:

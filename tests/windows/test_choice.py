@@ -258,6 +258,26 @@ class TestPartitions:
         chosen = choose_window(facts(schedule=made, partition_key="25.10.2026"), now=NOW)
         assert chosen.window.duration == timedelta(hours=25)
 
+    @pytest.mark.parametrize("change", [1, 2], ids=["spring", "autumn"])
+    @pytest.mark.parametrize("key_format", ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%d"])
+    @pytest.mark.parametrize("where", ["Europe/Berlin", "America/New_York", "UTC"])
+    @pytest.mark.parametrize("given", [None, "Asia/Tokyo"], ids=["", "with timezone="])
+    def test_airflow_3_2_writes_its_keys_in_utc(
+        self, where: str, key_format: str, change: int, given: str | None
+    ) -> None:
+        made = schedule(
+            "0 0 * * *", given or where, key_format=key_format, kind="CronPartitionTimetable", utc_keys_of=zone(where)
+        )
+        runs = ticks("0 0 * * *", where, ZONES[0][change], 5)
+        keys = [instance(run).in_timezone("UTC").strftime(key_format) for run in runs]
+        read = [parse_key(key, made) for key in keys]
+        assert [parsed and parsed[0] for parsed in read] == runs
+
+    def test_a_key_typed_in_the_schedules_zone_on_airflow_3_2(self) -> None:
+        options = {"key_format": "%Y-%m-%dT%H:%M:%S", "utc_keys_of": zone("Europe/Berlin")}
+        made = schedule("0 0 * * *", "Europe/Berlin", kind="CronPartitionTimetable", **options)
+        assert parse_key("2026-03-28T00:00:00", made) == (at("2026-03-27T23:00"), None)
+
     def test_a_partition_that_is_not_over_is_refused_with_the_schedule_that_waits(self) -> None:
         run = facts("0 0 * * *", partition_date=NOW, partition_key="2026-11-01T00:00:00", run_type="scheduled")
         with pytest.raises(PolarWindowError, match=r"not over yet[\s\S]*run_offset=-1"):
