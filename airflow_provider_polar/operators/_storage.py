@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath, get_hook_lineage_collector
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -45,6 +45,9 @@ def is_templated(value: Any) -> bool:
 
 def report_lineage(context: Any, directory: Directory, names: Sequence[str]) -> None:
     """Tells Airflow's lineage what was written; of very many files, the first hundred."""
+    # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
+    from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
     collector = get_hook_lineage_collector()
     for name in names[:_MAX_LINEAGE]:
         collector.add_output_asset(context=context, uri=directory.url_of(name))
