@@ -54,7 +54,9 @@ class Disk(Store):
         return Path(self.url.removeprefix("file://"))
 
     def names(self) -> list[str]:
-        return [str(path.relative_to(self._root)) for path in sorted(self._root.rglob("*")) if path.is_file()]
+        # Path.rglob() fails where a folder goes while it looks.
+        found = (Path(folder, name) for folder, _, names in os.walk(self._root) for name in names)
+        return [str(path.relative_to(self._root)) for path in sorted(found)]
 
     def _read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
