@@ -85,6 +85,28 @@ def check(folder: Path, events: dict[str, datetime], start: datetime, end: datet
     assert set(ids) == {event for event, moment in events.items() if start <= moment < end}
 
 
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """What each schedule exported, printed when the module is done."""
+    rows: list[str] = []
+    yield rows
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n\n{'schedule':48}{'windows':>8}{'events':>8}  from, to", *rows, sep="\n")
+
+
+@pytest.fixture(autouse=True)
+def tabulated(request: pytest.FixtureRequest, table: list[str], tmp_path: Path) -> Iterator[None]:
+    """A row of the table for every directory that a test has exported to."""
+    yield
+    name = request.node.name.removeprefix("test_").replace("_", " ")
+    for folder in sorted({path.parent for path in tmp_path.rglob("*.manifest.json")}):
+        manifests = [manifest for manifest, _ in exports(folder)]
+        first, last = manifests[0]["window"]["start"], manifests[-1]["window"]["end"]
+        rows = sum(manifest["rows"] for manifest in manifests)
+        title = name if folder == tmp_path else f"{name}, {folder.name}"
+        table.append(f"{title:48}{len(manifests):8}{rows:8}  {first}, {last}")
+
+
 CRON = "0 0 * * *"
 
 
