@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -67,3 +68,14 @@ def run_dag(airflow_db: Path) -> Callable[..., Any]:
     from tests.airflow_env import run_dag
 
     return run_dag
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, polar_connection: str) -> Callable[[str], Any]:
+    """Loads an example DAG by its file's name, its lake in a temporary folder."""
+    monkeypatch.setenv("POLAR_DEMO_LAKE", f"file://{tmp_path}")
+
+    def load(name: str) -> Any:
+        return runpy.run_path(str(Path(__file__).parents[1] / "dags_examples" / f"{name}.py"))["dag"]
+
+    return load

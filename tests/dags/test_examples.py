@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, polar_connection: str) -> Any:
-    """Loads an example by name, its lake in a temporary folder."""
-    monkeypatch.setenv("POLAR_DEMO_LAKE", f"file://{tmp_path}")
-
-    def load(name: str) -> Any:
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.dag
-
-    return load
 
 
 def test_all_parse_without_a_deprecation_warning():

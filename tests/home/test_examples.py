@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-import pytest
-
-EXAMPLES = Path(__file__).parents[2] / "dags_examples"
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, polar_server: Any, polar_connection: Any) -> Any:
-    """Loads an example by name, its lake in a temporary directory."""
-    monkeypatch.setenv("POLAR_DEMO_LAKE", f"file://{tmp_path}")
-
-    def load(name: str) -> Any:
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.dag
-
-    return load
 
 
 def test_backfill_year_mapped(example: Any, run_dag: Any, polar_server: Any, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +17,6 @@ from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers.event import PolarEventTrigger
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
-EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 
 
 def paid(after: float = 0, **more: Any) -> dict[str, Any]:
@@ -183,21 +181,6 @@ def test_deferred_by_default_where_airflow_says_so(monkeypatch: pytest.MonkeyPat
     spec.loader.exec_module(module)
     assert module.PolarEventSensor(task_id="wait", event_name="a").deferrable is True
     assert sensor().deferrable is False
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setenv("POLAR_DEMO_LAKE", f"file://{tmp_path}")
-
-    def load(name: str) -> Any:
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.dag
-
-    return load
 
 
 def test_wait_before_invoicing(polar_server: LocalPolar, run_dag: Any, example: Any) -> None:
