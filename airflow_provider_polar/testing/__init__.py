@@ -28,7 +28,9 @@ POST   /_local/tokens         the arguments of `add_token`
 POST   /_local/meters         the arguments of `add_meter`
 POST   /_local/faults         the arguments of `fail`; DELETE clears them
 GET    /_local/requests       {"requests": [...]}; DELETE clears them
-PATCH  /_local/settings       {"visibility_lag", "rate_limit", "bounds", "collapse_duplicates", "environment"}
+POST   /_local/restart        {"down"} connections are refused for so many seconds
+PATCH  /_local/settings       {"visibility_lag", "rate_limit", "bounds", "collapse_duplicates", "environment",
+                              "analytics", "cost"}
 ============================= =============================================================================
 
 It stands alone: nothing here imports the provider's own client, so that the two can't share a mistake.

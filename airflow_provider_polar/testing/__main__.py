@@ -42,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--visibility-lag", type=_lag, default=0.0, metavar="S", help="seconds, or 0.4-1.6")
     parser.add_argument("--rate-limit", type=_rate_limit, metavar="N/SECONDS", help="such as 100/60")
     parser.add_argument("--bounds", choices=["millisecond", "second"], default="millisecond")
+    parser.add_argument("--cost", choices=["polar"], help="take the time that Polar's own server takes")
     parser.add_argument("command", nargs="*", metavar="-- COMMAND", help="run this, and then stop")
     return parser
 
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         visibility_lag=given.visibility_lag,
         rate_limit=given.rate_limit,
         bounds=given.bounds,
+        cost=given.cost,
         seed="demo" if given.seed else None,
     ) as polar:
         print(f"Local Polar at {polar.base_url}, organization {polar.organization_id}")

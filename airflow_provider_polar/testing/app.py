@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import itertools
 import json
 import math
 import socket
@@ -10,7 +12,7 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, Literal
@@ -22,6 +24,7 @@ from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
 from airflow_provider_polar.testing.faults import Endpoint, Fault, Faults, RequestRecord
 from airflow_provider_polar.testing.ingest import MAX_BODY, ServerError, UnreadableBody, ingest
 from airflow_provider_polar.testing.query import (
+    MAX_LIMIT,
     EventSort,
     ListQuery,
     NamesQuery,
@@ -30,7 +33,7 @@ from airflow_provider_polar.testing.query import (
     select_events,
     select_names,
 )
-from airflow_provider_polar.testing.store import Lag, Store, label
+from airflow_provider_polar.testing.store import Lag, Store, label, new_event
 from airflow_provider_polar.testing.times import to_text
 
 Scope = MutableMapping[str, Any]
@@ -41,6 +44,8 @@ Control = Callable[[str, str, bytes], tuple[int, Any]]
 VERSIONS = ("2026-04", "2026-10")
 PRIVATE = ("cache-control", "private, no-store")
 CONTROL_PREFIX = "/_local/"
+BOMB = 100_000_000
+"""Bytes that a gzip bomb unpacks to."""
 _EVENT_ID = TypeAdapter(UUID4)
 _NAMES_COLUMNS = {"name": 0, "occurrences": 2, "first_seen": 3, "last_seen": 4}
 
@@ -53,7 +58,9 @@ class Settings:
     visibility_lag: Lag = 0.0
     rate_limit: tuple[int, float] | None = None
     bounds: Literal["millisecond", "second"] = "millisecond"
-    collapse_duplicates: bool = False
+    collapse_duplicates: bool = True
+    analytics: bool = True
+    cost: Literal["polar"] | None = None
 
 
 @dataclass
@@ -81,6 +88,28 @@ class RateLimits:
         return count + 1 > requests
 
 
+class Cost:
+    """The time that Polar's own server takes, as it was measured: see Settings.cost.
+
+    A page takes 50 ms at the front and 100 ms at page 10,000, and two at once double the throughput. A batch of 1,000
+    events takes 0.35 s, and several at once go no faster.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[Endpoint, list[float]] = {"list": [0.0, 0.0], "ingest": [0.0]}
+
+    def due(self, record: RequestRecord, arrived: float) -> float:
+        """The moment (monotonic seconds) at which Polar would respond to a request that arrived at `arrived`."""
+        if record.endpoint not in self._free or record.status != 200:
+            return arrived
+        page = next((int(value) for key, value in record.params if key == "page"), 1)
+        seconds = 0.05 + 0.0003 * (record.events or 0) if record.endpoint == "ingest" else 0.05 * (1 + page / 10_000)
+        free = self._free[record.endpoint]
+        first = free.index(min(free))
+        free[first] = max(arrived, free[first]) + seconds
+        return free[first]
+
+
 class PolarApp:
     """The ASGI application. What it decides is plain code; what it sends, and how it fails to, comes after."""
 
@@ -92,9 +121,11 @@ class PolarApp:
         self.callbacks: list[Callable[[RequestRecord], None]] = []
         self._control = control
         self._limits = RateLimits()
+        self._cost = Cost()
         self._lock = threading.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrived = time.monotonic()
         headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
         body = await _read(receive)
         if body is None:
@@ -120,21 +151,14 @@ class PolarApp:
             return
         answer = self._answer(record, headers, scope, body, fault)
         record.status = answer.status
-        if fault is not None and fault.kind == "lost_answer":
-            await _cut(scope, receive)
-        elif fault is not None and fault.kind == "truncated":
-            await _send(send, answer, part=0.5)
-            await _cut(scope, receive)
-        else:
-            if fault is not None and fault.kind == "broken":
-                answer.body = answer.body[: len(answer.body) // 2]
-            record.answered = True
-            await _send(send, answer)
+        if self.settings.cost is not None:
+            await asyncio.sleep(max(0.0, self._cost.due(record, arrived) - time.monotonic()))
+        await _respond(record, answer, fault, scope, receive, send)
 
     def _answer(
         self, record: RequestRecord, headers: dict[str, str], scope: Scope, body: bytes, fault: Fault | None
     ) -> Answer:
-        version = headers.get("polar-version", VERSIONS[0])
+        version = headers.get("polar-version") or VERSIONS[0]
         answer = self._decide(record, headers, version, scope, body, fault)
         if not (answer.status == 404 and version not in VERSIONS):
             answer.headers.append(("polar-version", version if version in VERSIONS else VERSIONS[0]))
@@ -165,17 +189,20 @@ class PolarApp:
             return _json(404, {"detail": "Not Found"})
         if record.method == "POST":
             if "content-length" not in headers:
-                return _plain(411, "Length Required")
+                return _json(411, {"detail": "Length Required"})
             if len(body) > MAX_BODY:
-                return _plain(413, "Request Entity Too Large")
+                return _json(413, {"detail": "Request Entity Too Large"})
         target = _redirect(record.path)
         if target is not None:
             query = scope["query_string"].decode("latin-1")
             location = f"{scope['scheme']}://{headers.get('host', '')}{target}" + (f"?{query}" if query else "")
             return Answer(307, headers=[("location", location), PRIVATE])
-        handler = self._handler(record)
-        if isinstance(handler, Answer):
-            return handler
+        if record.endpoint == "*":
+            if not record.path.startswith("/v1/events/"):
+                return _json(404, {"detail": "Not Found"})
+            answer = _json(405, {"detail": "Method Not Allowed"})
+            answer.headers.append(("allow", "GET"))
+            return answer
         if known is None:
             return _unauthorized(token)
         organization, scopes = known
@@ -183,7 +210,15 @@ class PolarApp:
         if not scopes.intersection(needed) or (fault is not None and fault.kind == "missing_scope"):
             return _insufficient(needed)
         try:
-            status, content = handler(organization, record, body)
+            if not self.settings.analytics and record.endpoint != "ingest":
+                raise BrokenAnalytics("the analytics store is down")
+            if record.endpoint == "ingest":
+                status, content = self._ingest(organization, record, body, headers, fault)
+            elif record.endpoint == "list":
+                status, content = self._list(organization, record, fault)
+            else:
+                read = self._names if record.endpoint == "names" else self._get
+                status, content = read(organization, record)
         except Invalid as refusal:
             return _json(422, refusal.body)
         except UnreadableBody:
@@ -192,48 +227,64 @@ class PolarApp:
             return _plain(500, "Internal Server Error")
         if fault is not None and fault.kind == "short_page" and "items" in content:
             del content["items"][max(0, len(content["items"]) - fault.rows) :]
+        if fault is not None and fault.kind == "count" and "pagination" in content:
+            size = next((int(value) for key, value in record.params if key == "limit"), 10)
+            content = _listing(content["items"], fault.total_count, min(size, MAX_LIMIT))
         return _json(status, content)
 
-    def _handler(
-        self, record: RequestRecord
-    ) -> Callable[[str, RequestRecord, bytes], tuple[int, dict[str, Any]]] | Answer:
-        match record.endpoint:
-            case "ingest":
-                return self._ingest
-            case "list":
-                return self._list
-            case "names":
-                return self._names
-            case "get":
-                return self._get
-        if record.path.startswith("/v1/events/"):
-            return _json(405, {"detail": "Method Not Allowed"})
-        return _json(404, {"detail": "Not Found"})
-
-    def _ingest(self, organization: str, record: RequestRecord, body: bytes) -> tuple[int, dict[str, Any]]:
-        result = ingest(self.store, organization, body, visible_after=self.settings.visibility_lag)
+    def _ingest(
+        self, organization: str, record: RequestRecord, body: bytes, headers: dict[str, str], fault: Fault | None
+    ) -> tuple[int, dict[str, Any]]:
+        result = ingest(
+            self.store,
+            organization,
+            body,
+            headers.get("content-type", ""),
+            visible_after=self.settings.visibility_lag,
+            deadlock=fault is not None and fault.kind == "deadlock",
+        )
         record.events = result.inserted + result.duplicates
         return 200, {"inserted": result.inserted, "duplicates": result.duplicates}
 
-    def _list(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+    def _list(self, organization: str, record: RequestRecord, fault: Fault | None) -> tuple[int, dict[str, Any]]:
         query = parse(ListQuery, record.params)
-        ids, total = self.store.page(
-            select_events(self.store, organization, query, record.params),
-            after=milliseconds(query.start_timestamp, self.settings.bounds),
-            before=milliseconds(query.end_timestamp, self.settings.bounds),
+        selection = select_events(self.store, organization, query, record.params)
+        after = milliseconds(query.start_timestamp, self.settings.bounds)
+        before = milliseconds(query.end_timestamp, self.settings.bounds)
+
+        def count() -> int:
+            return self.store.matching(selection, after=after, before=before)
+
+        # Polar counts and gives by two queries: an event can arrive between them, whichever comes first.
+        arrival = fault if fault is not None and fault.kind == "arrival" else None
+        total = count()
+        if arrival is not None and arrival.before == "page":
+            self._arrive(organization, arrival)
+        ids = self.store.page(
+            selection,
+            after=after,
+            before=before,
             descending=query.sorting[0] is EventSort.timestamp_descending,
             page=query.page,
             limit=query.page_size,
         )
+        if arrival is not None and arrival.before == "count":
+            self._arrive(organization, arrival)
+            total = count()
+        if not ids and query.page > 1:
+            total = 0
         if self.settings.collapse_duplicates:
             ids = list(dict.fromkeys(ids))
         rows = self.store.rows(organization, ids)
         items = [rows[event_id] for event_id in ids if event_id in rows]
         return 200, _listing(items, total, query.page_size)
 
-    def _names(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+    def _arrive(self, organization: str, fault: Fault) -> None:
+        self.store.add(organization, (new_event(self.store, event) for event in fault.events))
+
+    def _names(self, organization: str, record: RequestRecord) -> tuple[int, dict[str, Any]]:
         query = parse(NamesQuery, record.params)
-        counted = self.store.names(select_names(organization, query))
+        counted = self.store.names(select_names(self.store, organization, query))
         for criterion in reversed(query.sorting):
             column = _NAMES_COLUMNS[criterion.value.removeprefix("-")]
             counted.sort(key=itemgetter(column), reverse=criterion.value.startswith("-"))
@@ -251,7 +302,7 @@ class PolarApp:
         first = (query.page - 1) * query.page_size
         return 200, _listing(items[first : first + query.page_size], len(items), query.page_size)
 
-    def _get(self, organization: str, record: RequestRecord, _body: bytes) -> tuple[int, dict[str, Any]]:
+    def _get(self, organization: str, record: RequestRecord) -> tuple[int, dict[str, Any]]:
         text = record.path.removeprefix("/v1/events/")
         try:
             event_id = str(_EVENT_ID.validate_python(text))
@@ -260,7 +311,7 @@ class PolarApp:
         row = self.store.rows(organization, [event_id]).get(event_id)
         if row is None or not self.store.is_visible(organization, event_id):
             return 404, {"error": "ResourceNotFound", "detail": "Not found"}
-        return 200, row
+        return 200, row | {"child_count": 0}
 
 
 def _endpoint(method: str, path: str) -> Endpoint:
@@ -346,6 +397,57 @@ async def _read(receive: Receive) -> bytes | None:
         size += len(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def _respond(
+    record: RequestRecord, answer: Answer, fault: Fault | None, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Send an answer, or fail to as a fault orders it."""
+    match fault.kind if fault is not None else None:
+        case "lost_answer":
+            await _cut(scope, receive)
+            return
+        case "truncated":
+            await _send(send, answer, part=0.5)
+            await _cut(scope, receive)
+            return
+        case "drip" | "endless" as kind:
+            assert fault is not None
+            await _trickle(receive, send, answer, fault.delay, endless=kind == "endless")
+            return
+        case "broken":
+            answer.body = answer.body[: len(answer.body) // 2]
+        case "rewrite":
+            assert fault is not None
+            answer.body = answer.body.replace(fault.old.encode("latin-1"), fault.new.encode("latin-1"))
+        case "gzip_bomb":
+            answer.body = gzip.compress(answer.body + b" " * BOMB, 6)
+            answer.headers.append(("content-encoding", "gzip"))
+    record.answered = True
+    await _send(send, answer)
+
+
+async def _trickle(receive: Receive, send: Send, answer: Answer, delay: float, *, endless: bool) -> None:
+    """Send a body a byte at a time, or all of it and then spaces for as long as the client listens."""
+    headers = [(key.encode(), value.encode("latin-1")) for key, value in answer.headers]
+    if not endless:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    chunks = itertools.chain([answer.body[:-1]], itertools.repeat(b" " * 65_536)) if endless else _bytes(answer.body)
+    gone = asyncio.ensure_future(receive())
+    try:
+        for chunk in chunks:
+            if gone.done():
+                return
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await asyncio.sleep(delay)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        gone.cancel()
+
+
+def _bytes(body: bytes) -> Iterator[bytes]:
+    return (body[place : place + 1] for place in range(len(body)))
 
 
 async def _send(send: Send, answer: Answer, part: float = 1.0) -> None:

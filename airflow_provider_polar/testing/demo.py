@@ -62,7 +62,7 @@ def _completion(chance: random.Random) -> dict[str, Any]:
     usage = {"input_tokens": given, "output_tokens": written, "total_tokens": given + written}
     return {
         "_cost": {"amount": f"{price * (given + 4 * written):.6f}", "currency": "usd"},
-        "_llm": {"vendor": vendor, "model": model, **usage},
+        "_llm": {"vendor": vendor, "model": model, "prompt": None, "response": None, **usage},
     }
 
 

@@ -94,6 +94,16 @@ class Directory:
         customer = self._customers.get(customer_id)
         return customer if customer and customer["organization_id"] == organization else None
 
+    def with_external_ids(self, organization: str, external_ids: Sequence[str]) -> list[str]:
+        """The ids of the customers that have these external ids."""
+        found = (self._customers_by_external.get((organization, external)) for external in external_ids)
+        return [customer["id"] for customer in found if customer]
+
+    def external_ids(self, organization: str, customer_ids: Sequence[str]) -> list[str]:
+        """The external ids of the customers that have these ids."""
+        found = (self.customer(organization, customer_id) for customer_id in customer_ids)
+        return [customer["external_id"] for customer in found if customer and customer["external_id"] is not None]
+
     def customers_like(self, organization: str, text: str) -> list[dict[str, Any]]:
         text = text.casefold()
         fields = ("id", "external_id", "name", "email")

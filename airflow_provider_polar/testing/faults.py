@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 FaultKind = Literal[
-    "status", "reset", "lost_answer", "truncated", "broken", "delay", "rate_limit", "short_page", "missing_scope"
+    "status",
+    "rate_limit",
+    "missing_scope",
+    "deadlock",
+    "reset",
+    "lost_answer",
+    "truncated",
+    "broken",
+    "delay",
+    "drip",
+    "endless",
+    "gzip_bomb",
+    "rewrite",
+    "short_page",
+    "count",
+    "arrival",
 ]
 Endpoint = Literal["ingest", "list", "names", "get", "*"]
 
@@ -46,6 +61,11 @@ class Fault:
     delay: float = 0.0
     retry_after: int = 60
     rows: int = 1
+    total_count: int = 10**9
+    events: Sequence[Mapping[str, Any]] = ()
+    before: Literal["page", "count"] = "page"
+    old: str = ""
+    new: str = ""
     when: Callable[[RequestRecord], bool] | None = None
     seen: int = 0
     fired: int = 0
@@ -55,6 +75,9 @@ class Fault:
             raise ValueError(f"no fault {self.kind!r}; there are {', '.join(get_args(FaultKind))}")
         if self.path not in get_args(Endpoint):
             raise ValueError(f"no endpoint {self.path!r}; there are {', '.join(get_args(Endpoint))}")
+
+        if self.before not in ("page", "count"):
+            raise ValueError(f"events arrive before the 'page' or before the 'count', not before {self.before!r}")
 
     def strikes(self, record: RequestRecord) -> bool:
         if self.path not in ("*", record.endpoint) or (self.when is not None and not self.when(record)):

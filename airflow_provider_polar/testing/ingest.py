@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from airflow_provider_polar.testing.times import to_microseconds
 
 MAX_NEW_EVENTS = 32_767
 MAX_BODY = 10_485_760
+_JSON = re.compile(r"\s*application/(?:[^;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
 def _in_the_past(moment: datetime) -> datetime:
@@ -99,9 +101,14 @@ class Ingested:
     duplicates: int
 
 
-def ingest(store: Store, organization: str, body: bytes, *, visible_after: Lag) -> Ingested:
-    """Store a batch, all or nothing; raises Invalid (422) or ServerError (500)."""
-    payload = _load(body)
+def ingest(
+    store: Store, organization: str, body: bytes, content_type: str, *, visible_after: Lag, deadlock: bool = False
+) -> Ingested:
+    """Store a batch, all or nothing; raises Invalid (422) or ServerError (500).
+
+    :param deadlock: fail if a name is new to the organization, as two such batches at once make Polar's database do.
+    """
+    payload = _load(body, content_type)
     try:
         batch = _Ingest.model_validate(payload)
     except ValidationError as error:
@@ -109,20 +116,27 @@ def ingest(store: Store, organization: str, body: bytes, *, visible_after: Lag) 
     events = [
         _with_external_customer(event, given) for event, given in zip(batch.events, payload["events"], strict=True)
     ]
+    _refuse_nul(events)
     _refuse_foreign(store, organization, events)
     new, duplicates = _without_duplicates(store, organization, [_to_new(store, event) for event in events])
     if len(new) > MAX_NEW_EVENTS:
         raise ServerError(f"{len(new)} new events in one request")
+    if deadlock and store.has_new_names(organization, {event.name for event in new}):
+        raise ServerError("a deadlock on the names of events")
     store.add(organization, new, visible_after=visible_after)
     return Ingested(len(new), duplicates)
 
 
-def _load(body: bytes) -> Any:
+def _load(body: bytes, content_type: str) -> Any:
     def refuse(constant: str) -> float:
         raise ServerError(f"{constant} in a body")
 
     if not body:
         raise Invalid([{"type": "missing", "loc": ["body"], "msg": "Field required", "input": None}])
+    if not _JSON.fullmatch(content_type):
+        what = "Input should be a valid dictionary or object to extract fields from"
+        given = body.decode(errors="replace")
+        raise Invalid([{"type": "model_attributes_type", "loc": ["body"], "msg": what, "input": given}])
     try:
         return json.loads(body, parse_constant=refuse)
     except json.JSONDecodeError as error:
@@ -140,6 +154,25 @@ def _with_external_customer(event: _EventCreate, given: dict[str, Any]) -> _Even
         except ValidationError:
             return event
     return event
+
+
+def _refuse_nul(events: list[_EventCreate]) -> None:
+    problems = [
+        {
+            "type": "value_error",
+            "loc": ["body", "events", index, field],
+            "msg": "Value error, text must not contain NUL characters.",
+            "input": value,
+        }
+        for index, event in enumerate(events)
+        for field, value in (
+            ("name", event.name),
+            ("metadata", event.metadata.model_dump(mode="json", by_alias=True, exclude_unset=True)),
+        )
+        if "\\u0000" in json.dumps(value)
+    ]
+    if problems:
+        raise Invalid(problems)
 
 
 def _refuse_foreign(store: Store, organization: str, events: list[_EventCreate]) -> None:
@@ -172,6 +205,8 @@ def _refuse_foreign(store: Store, organization: str, events: list[_EventCreate])
 
 def _to_new(store: Store, event: _EventCreate) -> NewEvent:
     metadata = event.metadata.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if "_llm" in metadata:
+        metadata["_llm"] = {"prompt": None, "response": None} | metadata["_llm"]
     new = NewEvent(
         name=event.name,
         microseconds=time.time_ns() // 1000 if event.timestamp is None else to_microseconds(event.timestamp),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -33,7 +34,11 @@ class LocalPolar:
         of a batch one by one between the two, as the real server does.
     :param rate_limit: (requests, seconds) for each organization; None for no limit.
     :param bounds: ``second`` cuts list bounds to whole seconds, as Polar did before July 2026.
-    :param collapse_duplicates: give a row once although the index has it twice, so that the page is short.
+    :param collapse_duplicates: give a row that the index has twice once, so that the page is short, as Polar does;
+        False gives it as often as it is counted.
+    :param analytics: False for an analytics store that is down: lists, names and single events are a 500 then.
+    :param cost: ``polar`` takes the time that Polar's own server takes for a page (50 ms at the front, 100 ms at page
+        10,000, two at once) and for a batch (0.35 s for 1,000 events, one at a time); None is as fast as it can be.
     :param seed: ``demo`` fills an empty server with days of events and one of every system event.
     """
 
@@ -47,11 +52,13 @@ class LocalPolar:
         visibility_lag: Lag = 0.0,
         rate_limit: tuple[int, float] | None = None,
         bounds: Literal["millisecond", "second"] = "millisecond",
-        collapse_duplicates: bool = False,
+        collapse_duplicates: bool = True,
+        analytics: bool = True,
+        cost: Literal["polar"] | None = None,
         seed: str | None = None,
     ) -> None:
         self.token = token
-        self.settings = Settings(environment, visibility_lag, rate_limit, bounds, collapse_duplicates)
+        self.settings = Settings(environment, visibility_lag, rate_limit, bounds, collapse_duplicates, analytics, cost)
         self._port = port
         self._faults = Faults()
         self._database = Database(database)
@@ -64,6 +71,7 @@ class LocalPolar:
             self.seed(seed)
         self._app = PolarApp(self._store, self.settings, self._faults, self._control)
         self._server: ServerThread | None = None
+        self._closed = threading.Event()
 
     # Running
 
@@ -79,8 +87,19 @@ class LocalPolar:
             self._server.stop()
             self._server = None
 
+    def restart(self, down: float = 1.0) -> None:
+        """Stop serving, and start again at the same port after `down` seconds; connections are refused meanwhile."""
+        self.stop()
+
+        def start_again() -> None:
+            if not self._closed.wait(down):
+                self.start()
+
+        threading.Thread(target=start_again, daemon=True).start()
+
     def close(self) -> None:
         """Stop serving and forget what is in memory."""
+        self._closed.set()
         self.stop()
         self._database.close()
 
@@ -153,7 +172,7 @@ class LocalPolar:
         :param visible_after: seconds until lists show them, or a pair between which they are shown one by one.
         :param index: False leaves them out of what lists count and give: stored, but not listed.
         :param store: False leaves them out of the store: counted, but not given.
-        :param copies: how often the index has each: 2 counts and gives it twice.
+        :param copies: how often the index has each: 2 counts it twice (and gives it once, as rows are found by id).
         """
         return self._store.add(
             organization_id or self.organization_id,
@@ -227,6 +246,11 @@ class LocalPolar:
         delay: float = 0.0,
         retry_after: int = 60,
         rows: int = 1,
+        total_count: int = 10**9,
+        events: Sequence[Mapping[str, Any]] = (),
+        before: Literal["page", "count"] = "page",
+        old: str = "",
+        new: str = "",
         when: Callable[[RequestRecord], bool] | None = None,
     ) -> Fault:
         """Order a fault.
@@ -235,14 +259,41 @@ class LocalPolar:
             ``reset`` (connection reset, nothing done), ``lost_answer`` (done and stored, then the connection is
             closed without an answer), ``truncated`` (half of the body under the length of the whole, then
             closed), ``broken`` (half of the body as if it were all), ``delay`` (`delay` seconds late),
-            ``short_page`` (the last `rows` rows of a page left out).
+            ``short_page`` (the last `rows` rows of a page left out), ``count`` (`total_count` instead of the true one),
+            ``arrival`` (`events` arrive between the count and the page of one list request), ``deadlock`` (500 and
+            nothing stored for a batch that brings a new event name), ``drip`` (a byte every `delay` seconds),
+            ``endless`` (the body never ends), ``gzip_bomb`` (a small body that unpacks to 100 MB), ``rewrite``
+            (`old` replaced by `new` in the body).
         :param path: the endpoint it concerns.
         :param after: how many matching requests pass first.
         :param times: how often it strikes; None for ever.
         :param every: strikes only every n-th matching request.
+        :param events: what arrives, as `add_events` takes it.
+        :param before: ``page`` lets them arrive when they are not counted and may be on the page, ``count`` when the
+            page is taken and they are counted.
+        :param old: text of the body, and `new` what stands there instead; each character is one byte, so that
+            ``\\xff`` makes a body that is not UTF-8.
         :param when: strikes only requests for which this holds.
         """
-        return self._faults.add(Fault(kind, status, path, times, every, after, delay, retry_after, rows, when))
+        return self._faults.add(
+            Fault(
+                kind,
+                status=status,
+                path=path,
+                times=times,
+                every=every,
+                after=after,
+                delay=delay,
+                retry_after=retry_after,
+                rows=rows,
+                total_count=total_count,
+                events=events,
+                before=before,
+                old=old,
+                new=new,
+                when=when,
+            )
+        )
 
     def clear_faults(self) -> None:
         self._faults.clear()
@@ -283,6 +334,10 @@ class LocalPolar:
                 case "POST", "faults":
                     self.fail(**given)
                     return 200, {"faults": self._faults.describe()}
+                case "POST", "restart":
+                    # The response must be out before its own server stops.
+                    threading.Timer(0.1, self.restart, kwargs=given).start()
+                    return 200, {}
                 case "DELETE", "faults":
                     self.clear_faults()
                     return 200, {}

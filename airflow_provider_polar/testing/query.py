@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, ValidationError
 
+from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
 from airflow_provider_polar.testing.store import Selection, Store
 from airflow_provider_polar.testing.times import to_microseconds
@@ -105,10 +106,10 @@ def parse(model: type[Query], parameters: list[tuple[str, str]]) -> Query:
         raise Invalid.from_pydantic(error, "query") from error
 
 
-def select_names(organization: str, query: NamesQuery) -> Selection:
+def select_names(store: Store, organization: str, query: NamesQuery) -> Selection:
     """What `GET /v1/events/names` counts."""
     where = _Where(organization)
-    where.common(query)
+    where.common(query, store.directory)
     if query.query is not None:
         where.add("lower(name) LIKE '%' || lower(?) || '%' ESCAPE '\\'", _escape_like(query.query))
     return where.selection()
@@ -117,7 +118,7 @@ def select_names(organization: str, query: NamesQuery) -> Selection:
 def select_events(store: Store, organization: str, query: ListQuery, parameters: list[tuple[str, str]]) -> Selection:
     """What `GET /v1/events/` counts, without its bounds of time; raises Invalid."""
     where = _Where(organization)
-    where.common(query)
+    where.common(query, store.directory)
     where.any_of("name", query.name)
     metadata: dict[str, list[str]] = {}
     for key, value in parameters:
@@ -163,12 +164,17 @@ class _Where:
             texts = _texts(values)
             self.add(f"{column} IN ({_marks(texts)})", *texts)
 
-    def common(self, query: _Page) -> None:
+    def common(self, query: _Page, directory: Directory) -> None:
         if query.organization_id is not None and self._organization not in _texts(query.organization_id):
             self.add("0")
         self.any_of("source", query.source)
         by_id, by_external = _texts(query.customer_id), _texts(query.external_customer_id)
         if by_id or by_external:
+            # A customer is meant by either id, whichever of the two its events were ingested under.
+            by_id, by_external = (
+                by_id + directory.with_external_ids(self._organization, by_external),
+                by_external + directory.external_ids(self._organization, by_id),
+            )
             self.add(
                 f"(customer_id IN ({_marks(by_id)}) OR external_customer_id IN ({_marks(by_external)}))",
                 *by_id,
@@ -206,6 +212,9 @@ def _filter_sql(clause: Filter | FilterClause) -> tuple[str, list[Any]]:
         return f"({joined})", [parameter for _, inner in parts for parameter in inner]
     value = clause.value
     path: list[Any] = []
+    if isinstance(value, bool) and clause.operator in ("eq", "ne"):
+        # Polar's engine finds no value equal to a boolean, not even the same boolean.
+        return str(int(clause.operator == "ne")), []
     if clause.property in ("name", "source"):
         left = clause.property
         if not isinstance(value, str):

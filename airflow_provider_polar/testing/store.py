@@ -202,25 +202,25 @@ class Store:
         descending: bool,
         page: int,
         limit: int,
-    ) -> tuple[list[str], int]:
-        """Ids of one page and the count of all, as the index has them; `after` and `before` are exclusive ms.
+    ) -> list[str]:
+        """Ids of one page as the index has them, duplicates included; `after` and `before` are exclusive ms.
 
         The order is by millisecond alone. Events of one millisecond come in one of several random orders that
         depends on the request, so that pages are not a partition, while a repeated request repeats its answer.
         """
         with self._lock:
             self._reveal()
-            clause, parameters = _bounded(selection, after, before)
             offset = (page - 1) * limit
-            total = self._count(selection, after, before)
-            if offset >= total:
-                return [], 0
             tie = (page + limit + 2 * descending + (after or 0) % 7 + (before or 0) % 5) % TIE_ORDERS
             moments = self._moments.get(selection)
             if moments is not None:
-                clause, parameters, offset = _seek(
-                    moments, clause, parameters, after=after, before=before, descending=descending, offset=offset
+                low, high = _span(moments, after, before)
+                if offset >= high - low:
+                    return []
+                after, before, offset = _seek(
+                    moments, low, high, after=after, before=before, descending=descending, offset=offset
                 )
+            clause, parameters = _bounded(selection, after, before)
             direction = "DESC" if descending else "ASC"
             rows = self._db.execute(
                 f"SELECT id FROM analytics JOIN (SELECT rowid AS r, milliseconds AS m, tie{tie} AS t"
@@ -228,9 +228,15 @@ class Store:
                 f" ON analytics.rowid = r ORDER BY m {direction}, t",
                 (*parameters, limit, offset),
             ).fetchall()
-            return [row[0] for row in rows], total
+            return [row[0] for row in rows]
 
-    def _count(self, selection: Selection, after: int | None, before: int | None) -> int:
+    def matching(self, selection: Selection, *, after: int | None, before: int | None) -> int:
+        """What the index counts between two exclusive bounds in milliseconds, duplicates included."""
+        with self._lock:
+            self._reveal()
+            return self._matching(selection, after, before)
+
+    def _matching(self, selection: Selection, after: int | None, before: int | None) -> int:
         moments = self._moments.get(selection)
         if moments is None:
             # Counting the same selection again and again is what a reader of a large window does.
@@ -258,6 +264,15 @@ class Store:
                 f" WHERE {selection.clause} GROUP BY name, source",
                 selection.parameters,
             ).fetchall()
+
+    def has_new_names(self, organization: str, names: set[str]) -> bool:
+        """Whether a name has no event of the organization yet."""
+        with self._lock:
+            known = self._db.execute(
+                "SELECT DISTINCT name FROM events WHERE organization = ? AND name IN (SELECT value FROM json_each(?))",
+                (organization, json.dumps(sorted(names))),
+            ).fetchall()
+            return len(known) < len(names)
 
     def has_events_before_1970(self, organization: str) -> bool:
         with self._lock:
@@ -377,21 +392,14 @@ def _span(moments: array[int], after: int | None, before: int | None) -> tuple[i
 
 
 def _seek(
-    moments: array[int],
-    clause: str,
-    parameters: tuple[Any, ...],
-    *,
-    after: int | None,
-    before: int | None,
-    descending: bool,
-    offset: int,
-) -> tuple[str, tuple[Any, ...], int]:
-    """Start at the millisecond that the offset falls into, so that a deep page costs no more than the first."""
-    low, high = _span(moments, after, before)
+    moments: array[int], low: int, high: int, *, after: int | None, before: int | None, descending: bool, offset: int
+) -> tuple[int | None, int | None, int]:
+    """Start at the millisecond that the offset falls into, so that a deep page costs no more than the first.
+
+    The bound is moved and not joined by another one: SQLite would use only one of the two to find its place.
+    """
     if descending:
         moment = moments[high - 1 - offset]
-        skipped = max(0, high - bisect_right(moments, moment))
-        return f"{clause} AND milliseconds <= ?", (*parameters, moment), offset - skipped
+        return after, moment + 1, offset - max(0, high - bisect_right(moments, moment))
     moment = moments[low + offset]
-    skipped = max(0, bisect_left(moments, moment) - low)
-    return f"{clause} AND milliseconds >= ?", (*parameters, moment), offset - skipped
+    return moment - 1, before, offset - max(0, bisect_left(moments, moment) - low)

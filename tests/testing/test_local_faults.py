@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -93,6 +96,142 @@ class TestKinds:
             polar_server.fail("explode")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="ingest"):
             polar_server.fail("reset", path="/v1/events/")  # type: ignore[arg-type]
+
+
+class TestArrivals:
+    """The count and the page of one request are two queries, and an event can arrive between them."""
+
+    @pytest.mark.parametrize(("before", "count"), [("page", 100), ("count", 101)])
+    def test_between_the_count_and_the_page(
+        self, polar_server: LocalPolar, client: httpx.Client, before: Any, count: int
+    ) -> None:
+        noon = datetime(2026, 10, 1, 12, tzinfo=UTC)
+        polar_server.add_events({"name": "old", "timestamp": noon + timedelta(seconds=n)} for n in range(100))
+        newcomer = {"name": "new", "timestamp": noon - timedelta(seconds=1)}
+        polar_server.fail("arrival", path="list", events=[newcomer], before=before, times=1)
+        body = client.get("/v1/events/", params={"limit": 100, "sorting": "timestamp"}).json()
+        names = [item["name"] for item in body["items"]]
+        assert body["pagination"]["total_count"] == count
+        # Before the page, the newcomer pushes an old event off it while the count is that of a full page.
+        assert (len(names), names[0]) == (100, "new" if before == "page" else "old")
+        assert client.get("/v1/events/").json()["pagination"]["total_count"] == 101
+
+    def test_into_an_empty_window(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.fail("arrival", events=[{"name": "new"}], before="count", times=1)
+        assert client.get("/v1/events/").json() == {"items": [], "pagination": {"total_count": 1, "max_page": 1}}
+
+
+class TestBodies:
+    def test_an_absurd_count(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.add_events([{"name": "a"}])
+        polar_server.fail("count", total_count=10**9, times=1)
+        body = client.get("/v1/events/", params={"limit": 500}).json()
+        assert (len(body["items"]), body["pagination"]) == (1, {"total_count": 10**9, "max_page": 10**7})
+        assert client.get("/v1/events/").json()["pagination"]["total_count"] == 1
+
+    @pytest.mark.parametrize(
+        ("old", "new", "found"),
+        [
+            ('"n":1', '"n":NaN', b'"n":NaN'),
+            ('"child_count":0', '"child_count":0.0', b'"child_count":0.0'),
+            ("here", "\xff", b'"\xff"'),
+        ],
+    )
+    def test_a_rewritten_body(
+        self, polar_server: LocalPolar, client: httpx.Client, old: str, new: str, found: bytes
+    ) -> None:
+        polar_server.add_events([{"name": "here", "metadata": {"n": 1}}])
+        polar_server.fail("rewrite", old=old, new=new)
+        response = client.get("/v1/events/")
+        assert response.status_code == 200
+        assert found in response.content
+
+    def test_year_1_has_no_zone(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.add_events([{"name": "a", "timestamp": datetime(1, 1, 1, tzinfo=UTC)}])
+        assert client.get("/v1/events/").json()["items"][0]["timestamp"] == "0001-01-01T00:00:00"
+
+    def test_dripping(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.fail("drip", delay=0.001, times=1)
+        with client.stream("GET", "/v1/events/") as response:
+            sizes = [len(chunk) for chunk in response.iter_raw()]
+        assert len(sizes) > 10
+        assert sum(sizes) == int(response.headers["content-length"])
+
+    def test_endless(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.fail("endless", times=1)
+        size = 0
+        with client.stream("GET", "/v1/events/") as response:
+            for chunk in response.iter_raw():
+                size += len(chunk)
+                if size > 2_000_000:
+                    break
+        assert client.get("/v1/events/").status_code == 200
+
+    def test_a_gzip_bomb(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.fail("gzip_bomb", times=1)
+        with client.stream("GET", "/v1/events/") as response:
+            assert response.headers["content-encoding"] == "gzip"
+            assert sum(map(len, response.iter_raw())) < 200_000
+
+
+class TestServers:
+    def test_a_deadlock_on_new_names(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        fault = polar_server.fail("deadlock", path="ingest", times=1)
+        assert (ingest(client).status_code, polar_server.count()) == (500, 0)
+        assert (ingest(client).status_code, polar_server.count()) == (200, 1)
+        fault.times = None
+        assert ingest(client).json() == {"inserted": 0, "duplicates": 1}
+        known = {**EVENT, "external_id": "2"}
+        assert client.post("/v1/events/ingest", json={"events": [known]}).status_code == 200
+        new = {**EVENT, "name": "b", "external_id": "3"}
+        assert client.post("/v1/events/ingest", json={"events": [known, new]}).status_code == 500
+
+    def test_a_failing_analytics_store(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        [event_id] = polar_server.add_events([{"name": "a"}])
+        polar_server.settings.analytics = False
+        paths = ("/v1/events/", "/v1/events/names", f"/v1/events/{event_id}")
+        assert [client.get(path).status_code for path in paths] == [500, 500, 500]
+        assert (ingest(client).status_code, polar_server.count()) == (200, 2)
+        polar_server.settings.analytics = True
+        assert [client.get(path).status_code for path in paths] == [200, 200, 200]
+
+    def test_a_restart_refuses_connections(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        assert ingest(client).status_code == 200
+        polar_server.restart(down=0.5)
+        with pytest.raises(httpx.ConnectError):
+            client.get("/v1/events/")
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                body = client.get("/v1/events/").json()
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            else:
+                break
+        assert body["pagination"]["total_count"] == 1
+
+
+class TestCost:
+    """What a page and a batch cost on Polar's own server; never less, and more only on a busy machine."""
+
+    def seconds(self, *calls: Callable[[], httpx.Response]) -> float:
+        begin = time.monotonic()
+        with ThreadPoolExecutor(4) as pool:
+            assert all(future.result().is_success for future in [pool.submit(call) for call in calls])
+        return time.monotonic() - begin
+
+    def test_pages(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.settings.cost = "polar"
+        assert self.seconds(lambda: client.get("/v1/events/")) >= 0.05
+        assert self.seconds(lambda: client.get("/v1/events/", params={"page": 10_000})) >= 0.1
+        # Two at once double the throughput, four do not.
+        assert self.seconds(*[lambda: client.get("/v1/events/")] * 4) >= 0.1
+
+    def test_batches(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.settings.cost = "polar"
+        events = [{"name": "a", "external_customer_id": "c"}] * 1_000
+        assert self.seconds(lambda: client.post("/v1/events/ingest", json={"events": events})) >= 0.35
 
 
 class TestTurns:
@@ -197,6 +336,7 @@ class TestAnswers:
         assert "x-polar-sandbox" not in client.get("/v1/events/").headers
 
     def test_versions(self, client: httpx.Client) -> None:
+        assert client.get("/v1/events/", headers={"Polar-Version": ""}).headers["polar-version"] == "2026-04"
         for version in ("2026-04", "2026-10"):
             answer = client.get("/v1/events/", headers={"Polar-Version": version})
             assert (answer.status_code, answer.headers["polar-version"]) == (200, version)
@@ -207,7 +347,8 @@ class TestAnswers:
 
     def test_unknown_paths_and_methods(self, client: httpx.Client) -> None:
         assert client.get("/v1/orders/").status_code == 404
-        assert client.delete("/v1/events/").status_code == 405
+        refused = client.delete("/v1/events/")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
         assert client.get("/v1/events/ingest").status_code == 422
 
     def test_one_connection_serves_many_requests_quickly(self, polar_server: LocalPolar, client: httpx.Client) -> None:

@@ -15,6 +15,8 @@ import pytest
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.testing.ingest import MAX_BODY, MAX_NEW_EVENTS
 
+JSON = {"Content-Type": "application/json"}
+
 
 def event(**fields: Any) -> dict[str, Any]:
     return {"name": "api.call", "external_customer_id": "c1", **fields}
@@ -121,23 +123,40 @@ class TestRefusals:
 
     def test_nan_is_a_server_error(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         body = json.dumps({"events": [event(metadata={"a": float("nan")})]})
-        answer = client.post("/v1/events/ingest", content=body)
+        answer = client.post("/v1/events/ingest", content=body, headers=JSON)
         assert (answer.status_code, answer.text, polar_server.count()) == (500, "Internal Server Error", 0)
 
     def test_a_body_too_large(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         body = json.dumps({"events": [event()]}).encode()
-        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY)).status_code == 200
-        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY + 1)).status_code == 413
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY), headers=JSON).status_code == 200
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY + 1), headers=JSON).status_code == 413
         assert polar_server.count() == 1
+
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY + 1), headers=JSON).json()["detail"]
+
+    @pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}])
+    def test_a_body_that_does_not_say_that_it_is_json(
+        self, polar_server: LocalPolar, client: httpx.Client, headers: dict[str, str]
+    ) -> None:
+        body = json.dumps({"events": [event()]})
+        answer = client.post("/v1/events/ingest", content=body, headers=headers)
+        assert (answer.status_code, answer.json()["detail"][0]["loc"], polar_server.count()) == (422, ["body"], 0)
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        assert client.post("/v1/events/ingest", content=body, headers=headers).status_code == 200
+
+    @pytest.mark.parametrize("fields", [{"name": "a\0"}, {"metadata": {"k": "\0b"}}, {"metadata": {"k\0": 1}}])
+    def test_nul_is_refused(self, polar_server: LocalPolar, client: httpx.Client, fields: dict[str, Any]) -> None:
+        assert (send(client, event(**fields)).status_code, polar_server.count()) == (422, 0)
 
     def test_a_body_without_its_length(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         body = json.dumps({"events": [event()]}).encode()
-        assert client.post("/v1/events/ingest", content=iter([body])).status_code == 411
+        answer = client.post("/v1/events/ingest", content=iter([body]), headers=JSON)
+        assert (answer.status_code, answer.json()["detail"]) == (411, "Length Required")
         assert polar_server.count() == 0
 
     def test_a_compressed_body(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         body = gzip.compress(json.dumps({"events": [event()]}).encode())
-        answer = client.post("/v1/events/ingest", content=body, headers={"Content-Encoding": "gzip"})
+        answer = client.post("/v1/events/ingest", content=body, headers={**JSON, "Content-Encoding": "gzip"})
         assert (answer.status_code, polar_server.count()) == (400, 0)
 
     def test_too_many_new_events(self, polar_server: LocalPolar, client: httpx.Client) -> None:
@@ -156,6 +175,20 @@ def test_amounts_come_back_as_text(polar_server: LocalPolar, client: httpx.Clien
     assert item["metadata"] == {"_cost": {"amount": "0.025", "currency": "usd"}, "n": 1}
 
 
+def test_a_model_comes_back_with_prompt_and_response(polar_server: LocalPolar, client: httpx.Client) -> None:
+    model = {"vendor": "openai", "model": "gpt", "input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    assert send(client, event(metadata={"_llm": model}), event(metadata={"_llm": {**model, "prompt": "p"}})).is_success
+    given = [item["metadata"]["_llm"] for item in client.get("/v1/events/").json()["items"]]
+    assert sorted(given, key=str) == sorted(
+        [{**model, "prompt": None, "response": None}, {**model, "prompt": "p", "response": None}], key=str
+    )
+
+
+def test_amounts_come_back_as_they_were_written(polar_server: LocalPolar, client: httpx.Client) -> None:
+    assert send(client, event(metadata={"_cost": {"amount": 12.0, "currency": "usd"}})).is_success
+    assert client.get("/v1/events/").json()["items"][0]["metadata"]["_cost"]["amount"] == "12.0"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "target"),
     [
@@ -165,7 +198,7 @@ def test_amounts_come_back_as_text(polar_server: LocalPolar, client: httpx.Clien
     ],
 )
 def test_slashes(client: httpx.Client, method: str, path: str, target: str) -> None:
-    answer = client.request(method, path, content=b"{}" if method == "POST" else None)
+    answer = client.request(method, path, content=b"{}" if method == "POST" else None, headers=JSON)
     assert (answer.status_code, answer.headers["location"]) == (307, str(client.base_url.join(target)))
 
 

@@ -44,7 +44,10 @@ def replay(polar: LocalPolar, sample: dict[str, Any]) -> httpx.Response:
     headers = {key: value for key, value in request["headers"].items() if key != "Authorization"}
     if "Authorization" in request["headers"]:
         headers["Authorization"] = f"Bearer {polar.token}"
-    content = None if request["json"] is None else json.dumps(request["json"])
+    content = None
+    if request["json"] is not None:
+        content = json.dumps(request["json"])
+        headers["Content-Type"] = "application/json"
     if request["method"] == "POST" and content is None:
         content = "{not json"
     with httpx.Client(base_url=polar.base_url) as client:
