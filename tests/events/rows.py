@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS
-from airflow_provider_polar.events.reading.proof import NOT_GIVEN, SliceReport, Spot
+from airflow_provider_polar.events.reading.proof import NOT_GIVEN, Discrepancy, SliceReport
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow, moment_text
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,18 +70,29 @@ class MemoryReader:
     def count(self, window: EventWindow) -> int:
         return len(self._in(window))
 
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]:
-        return [(part, self.count(part)) for part in window.split(self.pieces)]
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan:
+        return Plan([(part, self.count(part)) for part in window.split(self.pieces)])
 
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport:
+    def read(
+        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
+    ) -> SliceReport:
         self.before_read(window)
         self.reads.append(window)
         rows = self._in(window)
         given = [r for r in rows if r.id not in self.hidden]
-        for i in range(0, len(given), 7):
-            sink(given[i : i + 7])
-        missing = (Spot(window.start, window.end, len(rows), len(given), NOT_GIVEN),) if len(given) < len(rows) else ()
-        return SliceReport(window, len(given), len(rows), missing=missing)
+        while given:
+            # Rows of one millisecond are handed on together.
+            up_to = given[:7][-1].ms + 1
+            handed_on = [r for r in given if r.ms < up_to]
+            given = given[len(handed_on) :]
+            sink(handed_on, self._report(EventWindow(window.start, from_ms(up_to) if given else window.end)))
+        return self._report(window)
+
+    def _report(self, window: EventWindow) -> SliceReport:
+        rows = self._in(window)
+        given = sum(r.id not in self.hidden for r in rows)
+        missing = (Discrepancy(window.start, window.end, len(rows), given, NOT_GIVEN),) if given < len(rows) else ()
+        return SliceReport(window, given, len(rows), missing=missing)
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         return [report.window for report in reports if self.count(report.window) != report.counted]

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.events.exporting.manifest import (
     FileEntry,
     Manifest,
@@ -24,7 +24,8 @@ from airflow_provider_polar.events.exporting.parts import PartWriter
 from airflow_provider_polar.events.exporting.progress import Progress, Slice
 from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.exporting.writers import FileLayout
-from airflow_provider_polar.events.reading.proof import ARRIVING, SliceReport, Spot
+from airflow_provider_polar.events.reading.proof import ARRIVING, Discrepancy, SliceReport
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -41,8 +42,10 @@ log = logging.getLogger(__name__)
 class Reader(Protocol):
     """What an export needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport: ...
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
+    def read(
+        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
+    ) -> SliceReport: ...
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]: ...
 
 
@@ -120,12 +123,12 @@ class WindowExport:
     def _plan(self) -> list[tuple[EventWindow, int]]:
         """Slices of about the target's size; of smaller windows as many as can be read side by side, as long as
         that costs few requests. They depend on the events alone, and so do the files."""
-        slices = self.reader.plan(self.window, target_rows=self.target_rows)
+        slices = self.reader.plan(self.window, target_rows=self.target_rows).slices
         total = sum(expected for _, expected in slices)
         side_by_side = min(_SIDE_BY_SIDE, total // _LEAST_ROWS)
         if len(slices) >= side_by_side:
             return slices
-        return self.reader.plan(self.window, target_rows=-(-total // side_by_side))
+        return self.reader.plan(self.window, target_rows=-(-total // side_by_side)).slices
 
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()
@@ -142,7 +145,7 @@ class WindowExport:
     def _read_slice(self, part: Slice) -> None:
         with tempfile.TemporaryDirectory(prefix="polar-export-") as folder, PartWriter(folder, self.layout) as writer:
 
-            def sink(rows: list[EventRow]) -> None:
+            def sink(rows: list[EventRow], _: SliceReport) -> None:
                 if self._stop.is_set():
                     raise _Stopped
                 writer.write(rows)
@@ -151,7 +154,7 @@ class WindowExport:
             report = self.reader.read(part.window, sink)
             self._progress.finish(part, report, writer.finish(), self.layout.extension)
 
-    def _prove(self, slices: Sequence[Slice]) -> list[Spot]:
+    def _prove(self, slices: Sequence[Slice]) -> list[Discrepancy]:
         """Counts the window again; the slices that changed meanwhile are read again, a few times."""
         if self._is_one_answer(slices):
             return []
@@ -162,14 +165,14 @@ class WindowExport:
             if attempt < _ROUNDS:
                 self._log.info("%s: events arrived meanwhile; reading %s slices again", self.window, len(changed))
                 self._read([part for part in slices if part.window in changed])
-        return [Spot(span.start, span.end, 0, 0, ARRIVING) for span in changed]
+        return [Discrepancy(span.start, span.end, 0, 0, ARRIVING) for span in changed]
 
     def _is_one_answer(self, slices: Sequence[Slice]) -> bool:
-        """Whether all of the window came in one answer of just now, whose count is then its proof."""
+        """Whether all of the window came in one response of just now, whose count is then its proof."""
         report = slices[0].report
-        return len(slices) == 1 and not self._progress.resumed and report is not None and report.requests == 1
+        return len(slices) == 1 and not self._progress.resumed and report is not None and report.self_proved
 
-    def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Spot]) -> Manifest:
+    def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Discrepancy]) -> Manifest:
         files = [
             FileEntry(
                 f"{self._base}.part-{number:04d}{self.layout.extension}",

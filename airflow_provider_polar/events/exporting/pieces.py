@@ -12,6 +12,7 @@ from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.events.exporting.manifest import Manifest, manifest_name, read_manifest
 from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -25,14 +26,14 @@ class Planner(Protocol):
     """What planning needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
 
 
 def plan_pieces(reader: Planner, window: EventWindow, pieces: int) -> list[tuple[EventWindow, int]]:
     """At most ``pieces`` adjacent windows of about equally many events, and how many each holds."""
     total = reader.count(window)
     # Four slices a piece: a piece is then at most an eighth off, at few requests.
-    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))), pieces)
+    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))).slices, pieces)
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tuple[EventWindow, int]]:

@@ -23,7 +23,7 @@ from airflow_provider_polar.events.reading.proof import SliceReport
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 
-_REPORT = ("rows", "counted", "repeated", "before", "after", "arrived", "requests", "grain")
+_REPORT = ("rows", "counted", "repeated", "before", "after", "arrived", "requests")
 
 
 @dataclass(slots=True)

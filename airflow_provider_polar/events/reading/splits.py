@@ -1,6 +1,6 @@
-"""How the events of one moment, which time does not divide, are cut by their other properties. Decisions only.
+"""How the events of one moment, which time does not divide, are split by their other properties. Decisions only.
 
-A cut is chosen by a sample of the events and proved by Polar's counts: its parts must add up. So it may guess, for
+A split is chosen by a sample of the events and proved by Polar's counts: its parts must add up. So it may guess, for
 example that no event has a customer that the sample lacks, and costs no more than requests where it guesses wrong.
 """
 
@@ -18,7 +18,7 @@ from airflow_provider_polar.api.rows import EventRow
 
 _MOST_PARTS = 8
 _AIM = 70
-"""Events that a part is to hold: a sample is no exact measure, and a part of more than a page is cut again."""
+"""Events that a part is to hold: a sample is no exact measure, and a part of more than a page is split again."""
 _PAGE = 85
 """Events up to which a part is expected to fit into one page."""
 _MOST_VALUES = 50
@@ -30,7 +30,7 @@ _OWN_PROPERTIES = ("name", "source", "timestamp")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a cut.
+    """One part of a split.
 
     :param words: by property, what narrows it.
     :param expected: events in it, going by the sample.
@@ -42,7 +42,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Split:
     """Parts that do not overlap, the likely fuller ones first where the last may be empty."""
 
     key: str
@@ -59,16 +59,16 @@ class Cut:
         return max(part.expected for part in self.parts)
 
 
-def find_cuts(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Cut]:
-    """Cuts that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
+def find_splits(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Split]:
+    """Splits that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
 
     :param filters: the events' filters so far; every part's filters include them.
     """
     wanted = min(_MOST_PARTS, max(2, ceil(counted / _AIM)))
     scale = counted / max(1, len(sample))
-    cutter = _Cutter(sample, wanted, scale, filters)
-    cuts = [cut for cut in cutter.cuts() if len(cut.parts) > 1 and cut.largest <= 0.9 * counted]
-    return sorted(cuts, key=lambda cut: (cut.cost, cut.key))
+    splitter = _Splitter(sample, wanted, scale, filters)
+    splits = [split for split in splitter.splits() if len(split.parts) > 1 and split.largest <= 0.9 * counted]
+    return sorted(splits, key=lambda split: (split.cost, split.key))
 
 
 def alike(row: EventRow, filters: EventFilters) -> EventFilters:
@@ -93,11 +93,11 @@ def _metadata(row: EventRow) -> dict[str, bool | int | float | str]:
     return {path: value for path, value in flat.items() if path and path not in _OWN_PROPERTIES}
 
 
-class _Cutter:
+class _Splitter:
     def __init__(self, sample: Sequence[EventRow], wanted: int, scale: float, filters: EventFilters) -> None:
         self.sample, self.wanted, self.scale, self.filters = sample, wanted, scale, filters
 
-    def cuts(self) -> Iterator[Cut]:
+    def splits(self) -> Iterator[Split]:
         for property_ in ("name", "source"):
             values = [row.get(property_) for row in self.sample]
             if not all(isinstance(value, str) for value in values):
@@ -119,7 +119,7 @@ class _Cutter:
         words = " and ".join(f"{clause.operator} {clause.value!r}" for clause in clauses)
         return Part(self.filters.also(*clauses), {property_: words}, size * self.scale)
 
-    def _by_value(self, property_: str, values: Sequence[Any]) -> Cut:
+    def _by_value(self, property_: str, values: Sequence[Any]) -> Split:
         """One part a value, and one for all others."""
         known = Counter(values).most_common()
         parts = [
@@ -127,14 +127,14 @@ class _Cutter:
             for value, size in known
         ]
         others = [FilterClause(property=property_, operator="ne", value=value) for value, _ in known]
-        return Cut(property_, (*parts, self._part(property_, others, 0)))
+        return Split(property_, (*parts, self._part(property_, others, 0)))
 
-    def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Cut]:
+    def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Split]:
         kinds = Counter(type(value) for value in values if value is not None)
         kind = kinds.most_common(1)[0][0]
         if kind is bool:
             true = sum(value is True for value in values)
-            yield Cut(
+            yield Split(
                 key,
                 (
                     self._part(key, [FilterClause(property=key, operator="eq", value=True)], true),
@@ -148,7 +148,7 @@ class _Cutter:
             numbers = [value if isinstance(value, (int, float)) else 0 for value in values]
             yield self._by_range(key, numbers, _integer_between)
 
-    def _by_range(self, property_: str, values: Sequence[Any], between: Callable[[Any, Any], Any]) -> Cut:
+    def _by_range(self, property_: str, values: Sequence[Any], between: Callable[[Any, Any], Any]) -> Split:
         """Ranges of about equal size, the outer ones open."""
         sizes = Counter(values)
         aim = len(values) / self.wanted
@@ -163,7 +163,7 @@ class _Cutter:
                 parts.append(held)
                 held = 0
         edges = pairwise([None, *bounds, None])
-        return Cut(
+        return Split(
             property_,
             tuple(
                 self._part(property_, list(_range(property_, low, high)), size)
@@ -171,7 +171,7 @@ class _Cutter:
             ),
         )
 
-    def _by_customer(self, field: str, given: list[str] | None) -> Iterator[Cut]:
+    def _by_customer(self, field: str, given: list[str] | None) -> Iterator[Split]:
         """Lists of customers. There is no "all others", so the sample has to show them all."""
         values = [row.get(field) for row in self.sample]
         if None in values:
@@ -190,7 +190,7 @@ class _Cutter:
                 load = 0
             bins[-1].append(value)
             load += size
-        yield Cut(
+        yield Split(
             field,
             tuple(
                 Part(
