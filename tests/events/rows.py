@@ -96,3 +96,10 @@ class MemoryReader:
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         return [report.window for report in reports if self.count(report.window) != report.counted]
+
+
+def named_by(record: dict[str, Any]) -> list[str]:
+    """The objects that a manifest or a staging record names, relative to where it lies."""
+    slices = record.get("slices") or []
+    entries = [*record.get("files", ()), *(e for part in slices for e in (*part["files"], *part["segments"]))]
+    return [*(entry["path"] for entry in entries), *record.get("going", ())]
