@@ -47,6 +47,8 @@ _SPLITS_TRIED = 4
 _DEEP = 60
 """Splits inside splits after which properties are left alone: a response without sense must not go on for ever."""
 _ORDERS: tuple[EventSorting, EventSorting] = ("timestamp", "-timestamp")
+_ROUNDS = 3
+"""How often each place is looked at in each order."""
 _CONVINCING = 10
 """Events of a slice that turned out to be counted twice, after which fewer looks will do for others."""
 
@@ -302,27 +304,21 @@ def _by_looks(query: Query, counted: int, known: Found, budget: Budget) -> Reque
     """Looks at the places of a query one by one: an empty one is not given; where none is, rows are counted twice.
 
     Which of the events of one millisecond has which place differs from request to request, so every place is looked
-    at several times: in both orders and, where nothing else lies next to it, with other bounds.
+    at several times: in both orders, and with bounds that differ on the far side.
     """
-    convinced = budget.confirmed >= _CONVINCING
-    bounds = [query]
-    for after, before in () if convinced else ((1, 0), (0, 1)):
-        wider = query.between(query.start - before, query.end + after)
-        if (yield from _requested(wider, budget, limit=1)).total_count == counted:
-            bounds += [wider, query.between(query.start - 2 * before, query.end + 2 * after)]
-            break
-    variants = [(look, sorting) for look in bounds for sorting in _ORDERS]
-    for look, sorting in variants[: 1 if convinced else None]:
-        for place in range(1, counted + 1):
+    looks = [(query.between(query.start, query.end + i), _ORDERS[0]) for i in range(_ROUNDS)]
+    looks += [(query.between(query.start - i, query.end), _ORDERS[1]) for i in range(_ROUNDS)]
+    for look, sorting in looks if budget.confirmed < _CONVINCING else looks[:1]:
+        for page in range(1, counted + 1):
             if budget.left <= 0:
                 return known.lacking(query, counted, NOT_EXAMINED)
-            response = yield from _requested(look, budget, page=place, limit=1, sorting=sorting)
+            response = yield from _requested(look, budget, page=page, limit=1, sorting=sorting)
             if not response.rows:
                 # A page may come out short once.
-                response = yield from _requested(look, budget, page=place, limit=1, sorting=sorting)
+                response = yield from _requested(look, budget, page=page, limit=1, sorting=sorting)
             if not response.rows:
                 return known.lacking(query, counted, NOT_GIVEN)
-            known.noticing(response.rows)
+            known.noticing(row for row in response.rows if row in query)
             if len(known.rows) == counted:
                 return known.repeating(counted)
     if len(known.rows) == 1:
