@@ -18,7 +18,7 @@ from airflow_provider_polar.events.window import EventWindow, moment_text
 
 NOT_GIVEN = "not given: in Polar's index but not in its store"
 NOT_PROVABLE = "not provable: nothing tells these events apart, and pages repeat and skip them"
-NOT_EXAMINED = "not examined: the limit of requests for discrepancies was reached"
+NOT_EXAMINED = "counted twice or not given, not examined: the limit of requests for discrepancies was reached"
 ARRIVING = "arriving: new events kept coming in while it was read"
 
 _EARLIEST, _LATEST = to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC))
@@ -214,9 +214,20 @@ class Found:
         """Places in Polar's index that gave a row."""
         return len(self.rows) + len(self.repeated)
 
-    def notice(self, rows: Iterable[EventRow], query: Query) -> None:
-        """Adds rows that another page or a part of the query gave; that such a row comes again says nothing."""
-        self.rows.update((row.id, row) for row in rows if row in query)
+    def noticing(self, rows: Iterable[EventRow]) -> Found:
+        """Itself with rows that another page gave; that a row comes again there says nothing."""
+        self.rows.update((row.id, row) for row in rows)
+        return self
+
+    def within(self, query: Query) -> Found:
+        """The part of it that another query holds; nothing is missing yet."""
+        return Found(row for row in [*self.rows.values(), *self.repeated] if row in query)
+
+    def repeating(self, counted: int) -> Found:
+        """Itself, with what is counted beyond its rows taken as some of them again."""
+        first = next(iter(self.rows.values()))
+        self.repeated = [first] * (counted - len(self.rows))
+        return self
 
     def include(self, other: Found) -> None:
         """Adds what was given of a part of the query that no other part holds."""
@@ -224,18 +235,16 @@ class Found:
         self.repeated += other.repeated
         self.missing += other.missing
 
-    def add_known(self, rows: Iterable[EventRow]) -> bool:
-        """Adds rows that were given earlier and were not given now; whether the counts leave room for them."""
+    def add_known(self, rows: Iterable[EventRow]) -> None:
+        """Adds rows that were given earlier and were not given now: so much less is missing."""
         for row in rows:
             if row.id in self.rows:
                 continue
             self.rows[row.id] = row
             at = next((i for i, lack in enumerate(self.missing) if lack.start <= row.timestamp < lack.end), None)
-            if at is None:
-                return False
-            lack = replace(self.missing[at], given=self.missing[at].given + 1)
-            self.missing[at : at + 1] = [lack] if lack.lost else []
-        return True
+            if at is not None:
+                lack = replace(self.missing[at], given=self.missing[at].given + 1)
+                self.missing[at : at + 1] = [lack] if lack.lost else []
 
     def lacking(self, query: Query, counted: int, reason: str) -> Found:
         """Itself, with what is not given of the query as one discrepancy in the place of finer ones."""
@@ -244,13 +253,17 @@ class Found:
 
 
 class Budget:
-    """How many more requests may go into discrepancies. A part of a budget also draws on the whole."""
+    """How many more requests may go into discrepancies. A part of a budget also draws on the whole.
 
-    __slots__ = ("_left", "_whole")
+    :ivar confirmed: events that turned out to be counted twice.
+    """
+
+    __slots__ = ("_left", "_whole", "confirmed")
 
     def __init__(self, requests: int, whole: Budget | None = None) -> None:
         self._left = requests
         self._whole = whole
+        self.confirmed: int = 0 if whole is None else whole.confirmed
 
     @property
     def left(self) -> int:
@@ -260,6 +273,11 @@ class Budget:
         self._left -= 1
         if self._whole is not None:
             self._whole.spend()
+
+    def confirm(self, events: int) -> None:
+        self.confirmed += events
+        if self._whole is not None:
+            self._whole.confirm(events)
 
     def part(self, requests: int) -> Budget:
         return Budget(requests, self)

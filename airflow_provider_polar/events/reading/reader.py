@@ -9,12 +9,12 @@ between is read again, more finely split (:mod:`~airflow_provider_polar.events.r
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT, PolarRequest
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
-from airflow_provider_polar.events.reading.discrepancies import resolve
+from airflow_provider_polar.events.reading.discrepancies import resolve, resolve_moment
 from airflow_provider_polar.events.reading.proof import (
     ARRIVING,
     NOT_EXAMINED,
@@ -57,6 +57,10 @@ def read_slice(window: EventWindow, filters: EventFilters, page: RowPage | None 
 _SPARE = 256
 """Requests that a slice may take beyond what its rows account for."""
 _MOST_FOR_DISCREPANCIES = 10_000
+_MOST_FOR_ONE = 16
+"""Requests that one event counted twice, or not given, may take."""
+_TOGETHER = 200
+"""Rows that are kept back until a discrepancy among them is looked at: many are explained together."""
 _SECOND = 1000
 
 
@@ -65,16 +69,23 @@ class _Pending:
     """Rows before the cursor that the next count is to prove.
 
     :param start: where they begin.
-    :param proved_from: from here to the cursor they are proved by a count of their own.
+    :param end: where the rows end that no count of their own has proved.
     :param counted: what was counted from ``start``.
-    :param expected: what the next response should count from the cursor.
+    :param rows: from ``start`` to ``end``.
+    :param proved: from ``end`` to the cursor.
+    :param proved_places: what is counted there.
     """
 
     start: int
-    proved_from: int
-    rows: list[EventRow]
+    end: int
     counted: int
-    expected: int
+    rows: list[EventRow]
+    proved: list[EventRow] = field(default_factory=list)
+    proved_places: int = 0
+
+    def excess(self, counted: int) -> int:
+        """What is counted besides the rows, going by the count of what follows."""
+        return self.counted - counted - self.proved_places - len(self.rows)
 
 
 class _SliceReading:
@@ -134,15 +145,18 @@ class _SliceReading:
                 page = yield from requested(rest)
             self._look_at_bounds(page, rest)
             self._limit(page.total_count)
-            yield from self._prove_pending(page.total_count)
             rows = page.rows
-            if page.total_count <= len(rows):
+            complete = page.total_count <= len(rows)
+            if complete or not self._keeps_pending(page.total_count, rows):
+                yield from self._prove_pending(page.total_count)
+            if complete:
                 self.self_proved = self.requests == 1 and len(rows) < MAX_LIMIT
                 yield from self._hand_on(rows, rest.end)
                 self.cursor = rest.end
                 break
             self.steps += 1
             if self.steps > self._steps_allowed():
+                yield from self._prove_pending(page.total_count)
                 self.missing.append(rest.discrepancy(page.total_count, 0, ARRIVING))
                 return
             yield from self._step(rest, rows, page.total_count)
@@ -155,18 +169,32 @@ class _SliceReading:
             return
         last = max(row.ms for row in rows)
         kept = [row for row in rows if row.ms < last]
-        if kept:
-            self.pending = _Pending(self.cursor, last, kept, counted, counted - len(kept))
+        if kept and self.pending is not None:
+            self.pending.rows += kept
+            self.pending.end = self.cursor = last
+        elif kept:
+            self.pending = _Pending(self.cursor, last, counted, kept)
             self.cursor = last
         else:
             # All of one moment, which may hold more than a page; nothing was given before it.
-            found = yield from self._resolve(last, last + 1, rows)
-            rows = [*found.rows.values(), *found.repeated]
-            expected = counted - len(rows) - sum(lack.lost for lack in found.missing)
-            self.pending = _Pending(self.cursor, last, rows, counted, expected)
+            found = yield from self._read_moment(rest.between(last, last + 1), rows, counted)
+            proved = self._taken(found)
+            places = len(proved) + sum(lack.lost for lack in found.missing)
+            self.pending = _Pending(self.cursor, last, counted, [], proved, places)
             self.cursor = last + 1
             if self.cursor == rest.end:
                 yield from self._prove_pending(0)
+
+    def _keeps_pending(self, counted: int, rows: Sequence[EventRow]) -> bool:
+        """Whether the next page's rows join the pending ones: where more was counted than given."""
+        pending = self.pending
+        return (
+            pending is not None
+            and pending.excess(counted) > 0
+            and not pending.proved_places
+            and len(pending.rows) < _TOGETHER
+            and any(row.ms != rows[0].ms for row in rows)
+        )
 
     def _prove_pending(self, counted: int) -> Reading[None]:
         """Hands on the pending rows, read again where the count of what follows is not the expected one."""
@@ -174,23 +202,29 @@ class _SliceReading:
         if pending is None:
             return
         rows = pending.rows
-        if counted != pending.expected and pending.start < pending.proved_from:
+        excess = pending.excess(counted)
+        if excess and pending.start < pending.end:
+            stretch = self.whole.between(pending.start, pending.end)
+            known = Found(rows)
             if self.budget.left > 0:
-                found = yield from self._resolve(pending.start, pending.proved_from, rows)
-                rows = [*found.rows.values(), *found.repeated, *(row for row in rows if row.ms >= pending.proved_from)]
-            elif counted < pending.expected:
-                given = sum(row.ms < pending.proved_from for row in rows)
-                stretch = self.whole.between(pending.start, pending.proved_from)
-                self.missing.append(stretch.discrepancy(given + pending.expected - counted, given, NOT_EXAMINED))
-        yield from self._hand_on(rows, self.cursor)
+                found = yield from resolve(stretch, known.given + excess, known, self._budget_for(abs(excess)))
+            else:
+                found = known.lacking(stretch, known.given + excess, NOT_EXAMINED)
+            rows = self._taken(found)
+        yield from self._hand_on([*rows, *pending.proved], self.cursor)
 
-    def _resolve(self, start: int, end: int, known: Sequence[EventRow]) -> Requesting[Found]:
-        """Reads from ``start`` to ``end`` with counts of its own."""
-        given = [row for row in known if start <= row.ms < end]
-        found = yield from resolve(self.whole.between(start, end), self.budget.part(_SPARE + len(given) // 4))
-        found.add_known(given)
-        self.missing += found.missing
+    def _read_moment(self, moment: Query, rows: Sequence[EventRow], counted: int) -> Requesting[Found]:
+        page = yield from requested(moment)
+        found = yield from resolve_moment(moment, page, self._budget_for(min(page.total_count, counted)))
+        found.add_known(rows)
         return found
+
+    def _budget_for(self, events: int) -> Budget:
+        return self.budget.part(_SPARE + _MOST_FOR_ONE * events)
+
+    def _taken(self, found: Found) -> list[EventRow]:
+        self.missing += found.missing
+        return [*found.rows.values(), *found.repeated]
 
     def _over_rows_not_given(self, rest: Query, counted: int) -> Reading[None]:
         """No row of a whole page is given. Later pages show where rows are given again."""
@@ -199,8 +233,9 @@ class _SliceReading:
             rows = (yield from requested(rest, page=page)).rows
             if rows:
                 first = max(min(row.ms for row in rows), self.cursor + 1)
-                found = yield from self._resolve(self.cursor, first, ())
-                yield from self._hand_on([*found.rows.values(), *found.repeated], first)
+                hole = self.whole.between(self.cursor, first)
+                found = yield from resolve(hole, counted, Found(), self._budget_for(MAX_LIMIT))
+                yield from self._hand_on(self._taken(found), first)
                 self.cursor = first
                 return
         self.missing.append(rest.discrepancy(counted, 0, NOT_GIVEN))
@@ -229,7 +264,7 @@ class _SliceReading:
         """Bounds the work by what the first response counted."""
         if self.first_count is None:
             self.first_count = counted
-            self.budget = Budget(min(2 * _SPARE + counted // 4, _MOST_FOR_DISCREPANCIES))
+            self.budget = Budget(min(2 * _SPARE + 2 * counted, _MOST_FOR_DISCREPANCIES))
 
     def _steps_allowed(self) -> int:
         """A few for every row given, and for no more rows than there were at first, about: a server whose pages

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_polar.api.filters import EventFilters, FilterClause
 from airflow_provider_polar.api.rows import EventRow
@@ -23,7 +24,12 @@ _PAGE = 85
 """Events up to which a part is expected to fit into one page."""
 _MOST_VALUES = 50
 """Values in one list parameter: a URL has its limits."""
-_INTEGERS = range(-(2**31), 2**31)
+MOST_CHARACTERS = 7_000
+"""Characters that the values of :func:`telling` may take in a URL: servers and proxies take 8,000 at least."""
+_MOST_ESCAPE = 0.06
+"""How likely another event may be to have the values of :func:`telling`, too."""
+_BOOLEANS = {True: "true", False: "false"}
+"""Polar compares booleans as these texts; a boolean in a filter matches nothing."""
 _OWN_PROPERTIES = ("name", "source", "timestamp")
 """Properties of a filter that a metadata key of the same name cannot be reached past."""
 
@@ -75,13 +81,54 @@ def alike(row: EventRow, filters: EventFilters) -> EventFilters:
     """Filters that keep only events which look like this one."""
     clauses = []
     for key, value in {"name": row.get("name"), "source": row.get("source"), **_metadata(row)}.items():
-        if isinstance(value, (bool, str)) or value in _INTEGERS:
-            clauses.append(FilterClause(property=key, operator="eq", value=value))  # type: ignore[arg-type]
+        if isinstance(value, bool):
+            clauses.append(FilterClause(property=key, operator="eq", value=_BOOLEANS[value]))
+        elif isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
+            clauses.append(FilterClause(property=key, operator="eq", value=value))
     narrowed = filters.also(*clauses)
     customer = row.get("external_customer_id")
     if customer and filters.customer_id is None:
         narrowed = narrowed.model_copy(update={"external_customer_id": [customer]})
     return narrowed
+
+
+def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | None:
+    """Filters that keep only events with the values of these rows, under properties that tell events apart so well
+    that hardly another event has these values; None where there are none, or the request would be too long."""
+    columns = {f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows] for key in _keys(rows[0])}
+    if filters.customer_id is None and filters.external_customer_id is None:
+        columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]
+    metadata = dict(filters.metadata or {})
+    customers = filters.external_customer_id
+    escape, size = 1.0, 0
+    for parameter, values in sorted(columns.items(), key=lambda column: (-len(set(map(str, column[1]))), column[0])):
+        key = parameter.removeprefix("metadata[").removesuffix("]")
+        if key in metadata or not all(_is_text_or_integer(value) for value in values):
+            continue
+        texts = sorted({str(value) for value in values})
+        # With N values that come up equally often, n rows share one n * n / 2N times; another event does n / N times.
+        share = 2 * (len(values) - len(texts)) / len(values)
+        longer = size + sum(len(quote(parameter)) + len(quote(text)) + 2 for text in texts)
+        if share >= 1 or longer > MOST_CHARACTERS:
+            continue
+        escape, size = escape * max(share, 1 / len(values)), longer
+        if parameter == "external_customer_id":
+            customers = texts
+        else:
+            metadata[key] = texts
+        if escape <= _MOST_ESCAPE:
+            return filters.model_copy(
+                update={"metadata": metadata or None, "external_customer_id": customers},
+            )
+    return None
+
+
+def _keys(row: EventRow) -> list[str]:
+    return list(row.get("metadata") or {})
+
+
+def _is_text_or_integer(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
 
 
 def _metadata(row: EventRow) -> dict[str, bool | int | float | str]:
@@ -137,8 +184,8 @@ class _Splitter:
             yield Split(
                 key,
                 (
-                    self._part(key, [FilterClause(property=key, operator="eq", value=True)], true),
-                    self._part(key, [FilterClause(property=key, operator="ne", value=True)], len(values) - true),
+                    self._part(key, [FilterClause(property=key, operator="eq", value="true")], true),
+                    self._part(key, [FilterClause(property=key, operator="ne", value="true")], len(values) - true),
                 ),
             )
         elif kind is str:
@@ -210,10 +257,17 @@ def _range(property_: str, low: Any, high: Any) -> Iterator[FilterClause]:
         yield FilterClause(property=property_, operator="lt", value=high)
 
 
+def _is_polar_integer(value: int) -> bool:
+    """Whether a filter takes it: 32 bits."""
+    return -(2**31) <= value < 2**31
+
+
 def _integer_between(low: float, high: float) -> int | None:
-    """An integer above ``low`` and not above ``high`` that Polar takes."""
+    """An integer above ``low`` and not above ``high`` that Polar takes; None also for what is no finite number."""
+    if not (isfinite(low) and isfinite(high)):
+        return None
     bound = floor(high)
-    return bound if bound > low and bound in _INTEGERS else None
+    return bound if bound > low and _is_polar_integer(bound) else None
 
 
 def _text_between(low: str, high: str) -> str:
