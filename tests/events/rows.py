@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -79,20 +80,23 @@ class MemoryReader:
         self.before_read(window)
         self.reads.append(window)
         rows = self._in(window)
-        given = [r for r in rows if r.id not in self.hidden]
-        while given:
+        counted = given = start = 0
+        report = SliceReport(window, 0, 0)
+        while start < len(rows):
             # Rows of one millisecond are handed on together.
-            up_to = given[:7][-1].ms + 1
-            handed_on = [r for r in given if r.ms < up_to]
-            given = given[len(handed_on) :]
-            sink(handed_on, self._report(EventWindow(window.start, from_ms(up_to) if given else window.end)))
-        return self._report(window)
+            end = bisect_right(rows, rows[min(start + 6, len(rows) - 1)].ms, start, key=lambda r: r.ms)
+            handed_on = [r for r in rows[start:end] if r.id not in self.hidden]
+            counted, given = end, given + len(handed_on)
+            up_to = from_ms(rows[end - 1].ms + 1) if end < len(rows) else window.end
+            report = self._report(EventWindow(window.start, up_to), counted, given)
+            sink(handed_on, report)
+            start = end
+        return report
 
-    def _report(self, window: EventWindow) -> SliceReport:
-        rows = self._in(window)
-        given = sum(r.id not in self.hidden for r in rows)
-        missing = (Discrepancy(window.start, window.end, len(rows), given, NOT_GIVEN),) if given < len(rows) else ()
-        return SliceReport(window, given, len(rows), missing=missing)
+    @staticmethod
+    def _report(window: EventWindow, counted: int, given: int) -> SliceReport:
+        missing = (Discrepancy(window.start, window.end, counted, given, NOT_GIVEN),) if given < counted else ()
+        return SliceReport(window, given, counted, missing=missing)
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         return [report.window for report in reports if self.count(report.window) != report.counted]

@@ -79,6 +79,9 @@ class PartWriter:
         if self._file is not None:
             # What a full disk refuses was said already when it was written.
             with suppress(OSError):
+                if self._writer is not None:
+                    self._writer.close()
+            with suppress(OSError):
                 self._file.close()
 
     def write(self, rows: Sequence[EventRow]) -> None:

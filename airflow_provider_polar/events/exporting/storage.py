@@ -98,6 +98,11 @@ class Directory:
                 self._fs.cp_file(self._at(source), self._at(target))
         self._expect_size(target, size)
 
+    def move(self, source: str, target: str, size: int) -> None:
+        """Gives an object another name, the first one going last."""
+        self.copy(source, target, size)
+        self.remove(source)
+
     @contextmanager
     def _replacing(self, name: str) -> Iterator[str]:
         """A file of this process alone that takes a name on the disk once it is written."""

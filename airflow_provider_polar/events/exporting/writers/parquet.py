@@ -105,5 +105,9 @@ class ParquetRowWriter:
 
     def close(self) -> None:
         """Ends the file; the stream given stays open."""
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+            self._writer.close()
+        finally:
+            # Else it tries again when it is collected, on a file that is closed.
+            self._writer.is_open = False
