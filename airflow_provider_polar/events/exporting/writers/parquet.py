@@ -52,7 +52,10 @@ def _json_text(raw: bytes | None) -> str | None:
 
 
 def _integer(row: EventRow, name: str) -> int | None:
-    value = row.get(name)
+    try:
+        value = row.get(name)
+    except msgspec.ValidationError:
+        value = "beyond any number"
     if value is None:
         return None
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
