@@ -312,7 +312,7 @@ def test_the_request_budget_is_used_and_never_passed(polar: LocalPolar, tmp_path
 
 @pytest.mark.parametrize(("events", "requests"), [(0, 1), (99, 1), (100, 2), (101, 3)])
 def test_a_small_window_costs_one_request(polar: LocalPolar, tmp_path: Path, events: int, requests: int) -> None:
-    """A response that is no full page is the plan, the events and their proof; what takes more is counted at the end."""
+    """A response that is no full page is plan, events and proof; what takes more is counted at the end."""
     polar.add_events(usage([START + timedelta(seconds=i) for i in range(events)]))
     result = run(tmp_path, start=START, end=START + HOUR)
     assert (result["rows"], result["requests"], result["complete"]) == (events, requests, True)
@@ -332,11 +332,11 @@ def test_a_full_page_is_not_its_own_proof(polar: LocalPolar, tmp_path: Path) -> 
     assert exported(result) == due(polar)
 
 
-def test_the_log_tells_mapped_exports_apart(polar: LocalPolar, tmp_path: Path, caplog: Any) -> None:
+def test_the_log_tells_mapped_exports_apart(polar: LocalPolar, tmp_path: Path, caplog: Any, capsys: Any) -> None:
     caplog.set_level("INFO")
     polar.add_events(usage([START + timedelta(seconds=1)]))
     run(tmp_path, filters={"name": "call"})
-    text = caplog.text
+    text = caplog.text + capsys.readouterr().out
     assert f"with the filters {{'name': ['call']}} to file://{tmp_path}/out" in text
     assert "exported 1 event of [2026-01-01T00:00:00Z, 2026-01-01T01:00:00Z) in 1 file: 1 request, 0 rep" in text
 
