@@ -36,6 +36,13 @@ class PolarDestinationError(PolarError):
     permissions; a retry helps only if the store was away for a moment."""
 
 
+class PolarLocalDiskError(PolarError):
+    """The worker's own disk refuses what is written on the way to the destination: it is full, for example. A retry
+    helps once there is room, and goes on from what is staged in the destination."""
+
+    retryable = True
+
+
 class PolarSourceError(PolarError):
     """A source of events cannot be read: no such file, an empty glob, an unknown format, bytes that are not the
     format they claim to be. A retry does not help until the file is there or mended."""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class PolarAssembleExportOperator(BaseOperator):
-    """Checks the exports of a window's pieces against Polar's count and publishes one manifest for the whole window,
+    """Checks the exports of a window's shards against Polar's count and publishes one manifest for the whole window,
     in place of theirs; see :class:`~airflow_provider_polar.operators.plan.PolarPlanExportOperator`.
 
-    Pieces that gained events since they were exported are exported again here. Returns what an export returns.
+    Shards that changed since they were exported are exported again here. Returns what an export returns.
 
     :param plan: the planning task's output (templated).
     :param destination: the directory that the exports wrote to (templated).
@@ -75,7 +75,7 @@ class PolarAssembleExportOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """One request where nothing changed since the exports.
 
-        :raises AirflowFailException: a piece is missing or of another kind; a retry cannot help.
+        :raises AirflowFailException: a shard is missing or of another layout; a retry cannot help.
         :raises PolarIncompleteError: events keep arriving in the window; a retry goes on.
         :raises PolarDestinationError: the store refuses something.
         :raises PolarApiError: Polar failed; a retry may help.
@@ -92,10 +92,10 @@ class PolarAssembleExportOperator(BaseOperator):
                 assembly = self._assembly(hook.get_conn(), directory, filters)
                 show_events(self, hook.settings.environment, window=assembly.window, filters=filters)
                 manifest = assembly.run()
-                result = self._result(manifest, directory.url_of(assembly.manifest_name), hook.get_conn().requests_sent)
+                result = self._result(manifest, directory.url_of(assembly.name.manifest), hook.get_conn().requests_sent)
             finally:
                 hook.close()
-            report_lineage(self, directory, [assembly.manifest_name, *(file.path for file in manifest.files)])
+            report_lineage(self, directory, [assembly.name.manifest, *(file.path for file in manifest.files)])
             show_manifest(self, result["manifest"])
             emit_export(context, result, destination=directory.url, partition_key=self.partition_key)
             advance_watermark(context, assembly.window)
@@ -109,19 +109,22 @@ class PolarAssembleExportOperator(BaseOperator):
 
         reader = CompleteReader(client, filters)
 
-        def export_again(piece: EventWindow, before: Manifest) -> Manifest:
+        def export_again(shard: EventWindow, before: Manifest) -> Manifest:
             said = dict(before.layout)
             layout = FileLayout.choose(include_fields=said.pop("fields"), **said)
             server = f"{client.wire.base_url} {self.polar_conn_id}"
             on_incomplete: Literal["fail", "warn"] = "fail" if before.complete else "warn"
             return WindowExport(
-                reader, directory, piece, filters, layout, server=server, on_incomplete=on_incomplete, logger=self.log
+                reader, directory, shard, filters, layout, server=server, on_incomplete=on_incomplete, logger=self.log
             ).run()
 
         return Assembly(reader, directory, [window_of(piece) for piece in self.plan], filters, export_again)
 
     def _result(self, manifest: Manifest, path: str, requests: int) -> dict[str, Any]:
-        self.log.info("%s events of %s in %s files: %s", manifest.rows, manifest.window, len(manifest.files), path)
+        from airflow_provider_polar.events.exporting.progress import number_of
+
+        rows, files = number_of(manifest.rows, "event"), number_of(len(manifest.files), "file")
+        self.log.info("%s of %s in %s: %s", rows, manifest.window, files, path)
         return {
             "manifest": path,
             "rows": manifest.rows,

@@ -36,16 +36,18 @@ class PolarExportEventsOperator(BaseOperator):
     Files and manifest are published when the window is complete, the manifest last; the same window exported again
     gives the same bytes. A retry, on any worker, goes on from what an earlier attempt finished.
 
-    Until then, finished files lie in ``_incomplete/<window>/`` of the destination, named by a ``manifest.json`` there
-    that says ``"complete": false``. Only what a window's own manifest names counts as exported. (On S3, a worker killed
-    within an upload of more than 100 MB leaves its parts to the bucket's lifecycle rule for unfinished uploads.)
+    Until then, what is read lies in ``_incomplete/<window>/`` of the destination, named by a ``staging.json`` there.
+    Only what a window's own manifest names counts as exported. Files are named by the window, what differs from the
+    default in filters and layout (format, compression, fields, file limits), a number and their content, so nothing
+    that was exported is ever replaced before what takes its place is there. (On S3, a worker killed within an upload of
+    more than 100 MB leaves its parts to the bucket's lifecycle rule for unfinished uploads.)
 
     Returns plain JSON: ``manifest`` (its full path), ``rows``, ``files`` (their number), ``start`` and ``end`` (ISO
     8601, UTC), ``requests`` (sent by this attempt), ``complete``; with ``lookback`` also ``changed`` (earlier windows
     that were exported again: ``start``, ``end``, ``manifest``, ``rows``) and ``unexported`` (spans without a manifest).
 
     :param destination: directory in object storage, as text or ``ObjectStoragePath`` (templated): the files of all
-        its windows and filters may share it, the events of two organizations may not.
+        its windows, filters and layouts may share it, the events of two organizations may not.
     :param destination_conn_id: Airflow connection of the store; None for the path's own, or none (templated).
     :param start: first moment of the window, aware datetime or ISO 8601 text with a zone (templated).
     :param end: first moment after it (templated). Without both, the window follows the run; see
@@ -64,7 +66,8 @@ class PolarExportEventsOperator(BaseOperator):
     :param settle: how long the window must have been over before it is read, for events on their way; the task
         waits on the worker for the rest of it.
     :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta or a
-        number of windows: one request each, and those that gained late events are exported again.
+        number of windows: one request each, and those that changed since, or were exported incompletely, are exported
+        again. Windows in another layout are not looked at.
     :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing.
     :param partition_key: partition key for the asset events of a run that is not itself partitioned (templated),
         ``strftime`` fields being the window's start, e.g. ``%Y-%m-%d``. Airflow 3.3 and newer; such events start
@@ -137,7 +140,7 @@ class PolarExportEventsOperator(BaseOperator):
         self._check()
 
     def _check(self) -> None:
-        """Refuses at parse time what no template can mend any more."""
+        """Refuses at parse time what no template can fix any more."""
         from airflow_provider_polar.api.filters import EventFilters
         from airflow_provider_polar.events.exporting.lookback import check_lookback
 
@@ -172,8 +175,9 @@ class PolarExportEventsOperator(BaseOperator):
 
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         :raises PolarIncompleteError: Polar counts events that it does not give.
-        :raises PolarDestinationError: the store refuses something.
-        :raises PolarApiError: Polar failed; a retry goes on from the finished slices.
+        :raises PolarDestinationError: the store refuses something; a retry goes on from what is staged.
+        :raises PolarLocalDiskError: the worker's disk is full; a retry goes on from what is staged.
+        :raises PolarApiError: Polar failed; a retry goes on from what is staged.
         """
         with failing_clearly():
             from airflow_provider_polar.assets.emission import emit_export
@@ -187,6 +191,7 @@ class PolarExportEventsOperator(BaseOperator):
             filters = hook.filters(self.filters)
             directory = Directory(storage_path(self.destination, self.destination_conn_id))
             show_events(self, hook.settings.environment, window=window, filters=filters)
+            self.log.info("exporting %s with %s to %s", window, _in_words(filters), directory.url)
             self._settle(window)
             try:
                 result = self._export(hook.get_conn(), directory, window, filters, layout)
@@ -219,15 +224,16 @@ class PolarExportEventsOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_polar.events.exporting.export import WindowExport
         from airflow_provider_polar.events.exporting.lookback import look_back
+        from airflow_provider_polar.events.exporting.progress import number_of
         from airflow_provider_polar.events.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
 
-        def export_of(part: EventWindow) -> WindowExport:
+        def export_of(earlier: EventWindow) -> WindowExport:
             return WindowExport(
                 reader,
                 directory,
-                part,
+                earlier,
                 filters,
                 layout,
                 server=f"{client.wire.base_url} {self.polar_conn_id}",
@@ -238,24 +244,28 @@ class PolarExportEventsOperator(BaseOperator):
 
         sent = client.requests_sent
         started = time.monotonic()
-        if self.lookback is None:
-            manifest = self._run(export_of(window), directory)
-            result = self._result(manifest, directory.url_of(export_of(window).manifest_name))
-        else:
-            found = look_back(reader, directory, filters, window, self.lookback)
+        found: Comparison | None = None
+        changed: list[dict[str, Any]] = []
+        failure: PolarIncompleteError | None = None
+        if self.lookback is not None:
+            found = look_back(reader, directory, filters, layout, window, self.lookback)
             changed, failure = self._export_changed(found, export_of, directory)
-            manifest = self._run(export_of(window), directory)
-            result = self._result(manifest, directory.url_of(export_of(window).manifest_name))
+        export = export_of(window)
+        manifest = self._run(export, directory)
+        result = self._result(manifest, directory.url_of(export.manifest_name))
+        if found is not None:
             result |= {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
-            if failure is not None:
-                raise failure
+        if failure is not None:
+            raise failure
         result["requests"] = client.requests_sent - sent
         self.log.info(
-            "exported %s events of %s in %s files: %s requests, %.1f s, %s: %s",
-            f"{manifest.rows:,}",
+            "exported %s of %s in %s: %s, %s, %.0f s waited, %.1f s in all, %s: %s",
+            number_of(manifest.rows, "event"),
             window,
-            len(manifest.files),
-            result["requests"],
+            number_of(len(manifest.files), "file"),
+            number_of(result["requests"], "request"),
+            number_of(getattr(client, "retries_made", 0), "repeated request"),
+            getattr(client, "seconds_waited", 0.0),
             time.monotonic() - started,
             "complete" if manifest.complete else "NOT complete",
             result["manifest"],
@@ -270,8 +280,8 @@ class PolarExportEventsOperator(BaseOperator):
             spans = ", ".join(map(str, found.unexported[:10]))
             self.log.warning("the look-back finds no manifest for %s in %s", spans, directory.url)
         changed, failure = [], None
-        for window in found.changed:
-            self.log.info("%s has gained events since its export: exporting it again", window)
+        for window in sorted((*found.changed, *found.incomplete)):
+            self.log.info("%s has changed since its export, or is not complete: exporting it again", window)
             export = export_of(window)
             try:
                 manifest = self._run(export, directory)
@@ -298,3 +308,8 @@ class PolarExportEventsOperator(BaseOperator):
             "requests": 0,
             "complete": manifest.complete,
         }
+
+
+def _in_words(filters: EventFilters) -> str:
+    given = filters.to_dict()
+    return f"the filters {given}" if given else "no filters"

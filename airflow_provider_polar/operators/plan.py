@@ -101,7 +101,7 @@ class PolarPlanExportOperator(BaseOperator):
                 hook.close()
         budget = hook.settings.requests_per_minute / min(self.workers, len(planned))
         counts = [count for _, count in planned]
-        self.log.info("%s: %s pieces of %s to %s events", window, len(planned), min(counts), max(counts))
+        self.log.info("%s: %s shards of %s to %s events", window, len(planned), f"{min(counts):,}", f"{max(counts):,}")
         return [{**piece.to_dict(), "requests_per_minute": budget} for piece, _ in planned]
 
     def _wait_until_settled(self, end: datetime) -> None:

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class PolarReconcileEventsOperator(BaseOperator):
     """Compares every exported window in a range of time with what Polar counts now: one request a window.
 
-    Events never change and are never deleted, so an equal count means that the files still hold every event.
+    An equal count is a good sign, and no proof: late events can come while others are deleted by Polar's operators.
+    A window that was exported in several layouts is compared once, with each of its manifests.
 
-    Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those with late events: ``start``,
-    ``end``) and ``missing`` (spans of the range without a manifest).
+    Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those whose count is another one now:
+    ``start``, ``end``), ``incomplete`` (those whose manifest says that events are missing, or is torn) and ``missing``
+    (spans of the range without a manifest).
 
     :param destination: directory of the manifests, as text or ``ObjectStoragePath`` (templated).
     :param destination_conn_id: Airflow connection of the store (templated).
@@ -38,7 +40,7 @@ class PolarReconcileEventsOperator(BaseOperator):
     :param window: length of the range, where the run gives only its one end.
     :param filters: the filters of the exports (templated); differently filtered exports are not looked at.
     :param requests_per_minute: request budget of this task, in place of the connection's.
-    :param on_difference: ``fail`` if a window has changed or is missing, or ``warn``.
+    :param on_difference: ``fail`` if a window has changed, is incomplete or is missing, or ``warn``.
     :param polar_conn_id: connection of type ``polar`` (templated).
     """
 
@@ -86,12 +88,13 @@ class PolarReconcileEventsOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Compares.
 
-        :raises PolarIncompleteError: windows have changed or are missing; a retry helps once they are exported.
+        :raises PolarIncompleteError: windows have changed, are incomplete or are missing; a retry helps once they are
+            exported.
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         """
         with failing_clearly():
             from airflow_provider_polar.events.exporting.lookback import compare
-            from airflow_provider_polar.events.exporting.manifest import windows_exported
+            from airflow_provider_polar.events.exporting.manifest import exports_in
             from airflow_provider_polar.events.exporting.storage import Directory
             from airflow_provider_polar.events.reading.driver import CompleteReader
             from airflow_provider_polar.windows import resolve_window
@@ -100,31 +103,45 @@ class PolarReconcileEventsOperator(BaseOperator):
             hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
             filters = hook.filters(self.filters)
             directory = Directory(storage_path(self.destination, self.destination_conn_id))
-            windows = [w for w in windows_exported(directory, filters) if w.start < span.end and w.end > span.start]
+            self.log.info(
+                "comparing the exports of %s with %s in %s", span, filters.to_dict() or "no filters", directory.url
+            )
+            exports = [
+                export
+                for export in exports_in(directory, filters)
+                if export.window.start < span.end and export.window.end > span.start
+            ]
             try:
-                found = compare(CompleteReader(hook.get_conn(), filters), directory, filters, windows, span)
+                found = compare(CompleteReader(hook.get_conn(), filters), directory, exports, span)
             finally:
                 hook.close()
             self._report(found, directory.url)
         return {
-            "windows": len(found.equal) + len(found.changed),
+            "windows": len(found.equal) + len(found.changed) + len(found.incomplete),
             "equal": len(found.equal),
             "changed": [window.to_dict() for window in found.changed],
+            "incomplete": [window.to_dict() for window in found.incomplete],
             "missing": [window.to_dict() for window in found.unexported],
         }
 
     def _report(self, found: Comparison, where: str) -> None:
-        self.log.info("%s exported windows in %s are what Polar counts", len(found.equal), where)
+        from airflow_provider_polar.events.exporting.progress import number_of
+
+        self.log.info("%s in %s hold as many events as Polar counts", number_of(len(found.equal), "window"), where)
         parts = []
         if found.changed:
-            parts.append(f"{len(found.changed)} gained events since: {_some(found.changed)}")
+            parts.append(f"{number_of(len(found.changed), 'window')} changed since: {_some(found.changed)}")
+        if found.incomplete:
+            parts.append(f"{number_of(len(found.incomplete), 'window')} not complete: {_some(found.incomplete)}")
         if found.unexported:
             parts.append(f"no manifest covers {_some(found.unexported)}")
         if not parts:
             return
         message = f"the exports in {where} are not all that Polar counts: {'; '.join(parts)}. Export these again"
         if self.on_difference == "fail":
-            raise PolarIncompleteError(message, missing=[w.to_dict() for w in (*found.changed, *found.unexported)])
+            raise PolarIncompleteError(
+                message, missing=[w.to_dict() for w in (*found.changed, *found.incomplete, *found.unexported)]
+            )
         self.log.warning("%s", message)
 
 

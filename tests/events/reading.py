@@ -35,11 +35,12 @@ def scattered(count: int, seed: int = 1, within: timedelta = timedelta(days=1), 
 
 @dataclass
 class Readings:
-    """A reader, and every row that it handed on."""
+    """A reader, every row that it handed on last, and what it reported with them."""
 
     polar: LocalPolar
     client: PolarClient
     rows: list[EventRow] = field(default_factory=list)
+    so_far: list[SliceReport] = field(default_factory=list)
     filters: dict[str, Any] | None = None
 
     @property
@@ -50,7 +51,20 @@ class Readings:
         """Reads a slice; the rows are in order, each once, inside the window, as many as the report says."""
         before = len(self.polar.requests)
         rows: list[EventRow] = []
-        report = self.reader.read(window, rows.extend)
+        reports: list[SliceReport] = []
+
+        def sink(more: list[EventRow], so_far: SliceReport) -> None:
+            rows.extend(more)
+            reports.append(so_far)
+            assert so_far.window.start == window.start
+            assert so_far.window.end <= window.end
+            assert so_far.rows == len(rows)
+            assert all(row.timestamp in so_far.window for row in rows)
+            assert so_far.counted == so_far.before + so_far.rows + so_far.repeated + so_far.lost + so_far.after
+            assert so_far.after == 0 or so_far.window.end == window.end
+
+        report = self.reader.read(window, sink)
+        self.so_far = reports
         assert [(row.timestamp, row.id) for row in rows] == sorted({(row.timestamp, row.id) for row in rows})
         assert all(row.timestamp in window for row in rows)
         assert report.rows == len(rows)

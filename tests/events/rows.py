@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS
-from airflow_provider_polar.events.reading.proof import NOT_GIVEN, SliceReport, Spot
+from airflow_provider_polar.events.reading.proof import NOT_GIVEN, Discrepancy, SliceReport
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow, moment_text
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -69,18 +71,39 @@ class MemoryReader:
     def count(self, window: EventWindow) -> int:
         return len(self._in(window))
 
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]:
-        return [(part, self.count(part)) for part in window.split(self.pieces)]
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan:
+        return Plan([(part, self.count(part)) for part in window.split(self.pieces)])
 
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport:
+    def read(
+        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
+    ) -> SliceReport:
         self.before_read(window)
         self.reads.append(window)
         rows = self._in(window)
-        given = [r for r in rows if r.id not in self.hidden]
-        for i in range(0, len(given), 7):
-            sink(given[i : i + 7])
-        missing = (Spot(window.start, window.end, len(rows), len(given), NOT_GIVEN),) if len(given) < len(rows) else ()
-        return SliceReport(window, len(given), len(rows), missing=missing)
+        counted = given = start = 0
+        report = SliceReport(window, 0, 0)
+        while start < len(rows):
+            # Rows of one millisecond are handed on together.
+            end = bisect_right(rows, rows[min(start + 6, len(rows) - 1)].ms, start, key=lambda r: r.ms)
+            handed_on = [r for r in rows[start:end] if r.id not in self.hidden]
+            counted, given = end, given + len(handed_on)
+            up_to = from_ms(rows[end - 1].ms + 1) if end < len(rows) else window.end
+            report = self._report(EventWindow(window.start, up_to), counted, given)
+            sink(handed_on, report)
+            start = end
+        return report
+
+    @staticmethod
+    def _report(window: EventWindow, counted: int, given: int) -> SliceReport:
+        missing = (Discrepancy(window.start, window.end, counted, given, NOT_GIVEN),) if given < counted else ()
+        return SliceReport(window, given, counted, missing=missing)
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         return [report.window for report in reports if self.count(report.window) != report.counted]
+
+
+def named_by(record: dict[str, Any]) -> list[str]:
+    """The objects that a manifest or a staging record names, relative to where it lies."""
+    slices = record.get("slices") or []
+    entries = [*record.get("files", ()), *(e for part in slices for e in (*part["files"], *part["segments"]))]
+    return [*(entry["path"] for entry in entries), *record.get("going", ())]

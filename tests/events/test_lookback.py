@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.events.exporting.export import WindowExport
 from airflow_provider_polar.events.exporting.lookback import check_lookback, look_back
-from airflow_provider_polar.events.exporting.manifest import Manifest, manifest_name, windows_exported
+from airflow_provider_polar.events.exporting.manifest import Manifest, exports_in, manifest_name, read_manifest
 from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.exporting.writers import FileLayout
 from airflow_provider_polar.events.window import EventWindow
@@ -23,6 +23,7 @@ from tests.events.rows import START, MemoryReader, event, minutes
 
 HOUR = timedelta(hours=1)
 NONE = EventFilters()
+PLAIN = FileLayout()
 
 
 def hour(number: int) -> EventWindow:
@@ -47,13 +48,17 @@ def export(directory: Directory, reader: MemoryReader, *windows: EventWindow, fi
         WindowExport(reader, directory, window, filters, FileLayout()).run()
 
 
+def exported(directory: Directory, filters: EventFilters) -> list[EventWindow]:
+    return [export.window for export in exports_in(directory, filters, PLAIN)]
+
+
 def test_one_count_a_window_and_only_changed_ones_are_named(directory: Directory) -> None:
     events = minutes(600)
     export(directory, MemoryReader(events), *map(hour, range(6)))
     events.append(event(START + HOUR * 3 + timedelta(seconds=1), 999))
     events.append(event(START + timedelta(seconds=1), 999))
     reader = Counting(events)
-    found = look_back(reader, directory, NONE, hour(6), timedelta(hours=5))
+    found = look_back(reader, directory, NONE, PLAIN, hour(6), timedelta(hours=5))
     assert found.changed == (hour(3),)
     assert found.equal == (hour(1), hour(2), hour(4), hour(5))
     assert found.unexported == ()
@@ -70,7 +75,7 @@ def test_a_number_of_windows(directory: Directory) -> None:
         (5, (hour(1), hour(3), hour(5)), (hour(2), hour(4))),
         (8, tuple(map(hour, (0, 1, 3, 5))), (EventWindow(START - 2 * HOUR, START), hour(2), hour(4))),
     ):
-        found = look_back(MemoryReader(events), directory, NONE, hour(6), number)
+        found = look_back(MemoryReader(events), directory, NONE, PLAIN, hour(6), number)
         assert (found.equal, found.unexported) == (equal, unexported), number
 
 
@@ -82,7 +87,7 @@ def test_days_of_23_and_25_hours_are_found(directory: Directory) -> None:
         assert len({d.duration for d in days}) == 2
         export(directory, MemoryReader([]), *days[:-1])
         for lookback in (3, days[-1].start - days[0].start):
-            found = look_back(MemoryReader([]), directory, NONE, days[-1], lookback)
+            found = look_back(MemoryReader([]), directory, NONE, PLAIN, days[-1], lookback)
             assert (found.equal, found.unexported) == (tuple(days[:-1]), ())
 
 
@@ -92,19 +97,19 @@ def test_other_filters_and_files_are_not_looked_at(directory: Directory) -> None
     export(directory, MemoryReader([]), hour(1), filters=filters)
     directory.write("events_mine.manifest.json", b"{}")
     directory.write("mine.json", b"{}")
-    assert windows_exported(directory, NONE) == [hour(0)]
-    assert windows_exported(directory, filters) == [hour(1)]
+    assert exported(directory, NONE) == [hour(0)]
+    assert exported(directory, filters) == [hour(1)]
 
 
 def test_microseconds_survive_in_names(directory: Directory) -> None:
     window = EventWindow(START + timedelta(microseconds=1), datetime(2026, 1, 2, tzinfo=UTC))
     export(directory, MemoryReader([]), window)
-    assert manifest_name(window, NONE) == "events_20260101T000000.000001Z_20260102T000000Z.manifest.json"
-    assert windows_exported(directory, NONE) == [window]
+    assert manifest_name(window, NONE, PLAIN) == "events_20260101T000000.000001Z_20260102T000000Z.manifest.json"
+    assert exported(directory, NONE) == [window]
 
 
 def test_nothing_exported_yet(directory: Directory) -> None:
-    found = look_back(MemoryReader([]), directory, NONE, hour(0), timedelta(hours=2))
+    found = look_back(MemoryReader([]), directory, NONE, PLAIN, hour(0), timedelta(hours=2))
     assert found.unexported == (EventWindow(START - 2 * HOUR, START),)
 
 
@@ -124,6 +129,38 @@ def test_what_is_no_manifest_is_said(content: bytes, message: str) -> None:
 
 def test_a_manifest_comes_back_as_it_was(directory: Directory) -> None:
     export(directory, MemoryReader(minutes(60)), hour(0))
-    content = directory.read(manifest_name(hour(0), NONE))
+    content = directory.read(manifest_name(hour(0), NONE, PLAIN))
     assert content is not None
     assert Manifest.from_bytes(content, "").to_bytes() == content
+
+
+def test_an_incomplete_export_is_never_equal(directory: Directory) -> None:
+    """Its late row came in, and the count stayed what it was."""
+    events = minutes(60)
+    reader = MemoryReader(events, hidden={events[30]["id"]})
+    WindowExport(reader, directory, hour(0), NONE, PLAIN, on_incomplete="warn").run()
+    found = look_back(MemoryReader(events), directory, NONE, PLAIN, hour(1), 1)
+    assert (found.equal, found.changed, found.incomplete, found.unexported) == ((), (), (hour(0),), ())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema_version": 1}', b"\xff\xfe"])
+def test_a_torn_manifest_is_exported_again_and_never_raises(directory: Directory, content: bytes, caplog: Any) -> None:
+    events = minutes(180)
+    export(directory, MemoryReader(events), *map(hour, range(2)))
+    directory.write(manifest_name(hour(0), NONE, PLAIN), content)
+    found = look_back(MemoryReader(events), directory, NONE, PLAIN, hour(2), 2)
+    assert (found.equal, found.incomplete) == ((hour(1),), (hour(0),))
+    assert "is not a manifest" in caplog.text
+    export(directory, MemoryReader(events), hour(0))
+    manifest = read_manifest(directory, manifest_name(hour(0), NONE, PLAIN))
+    assert manifest is not None
+    assert manifest.rows == 60
+    assert len(directory.sizes("events_")) == 8
+
+
+def test_other_layouts_are_not_looked_at(directory: Directory) -> None:
+    export(directory, MemoryReader([]), hour(0))
+    WindowExport(MemoryReader([]), directory, hour(1), NONE, FileLayout("csv")).run()
+    assert exported(directory, NONE) == [hour(0)]
+    assert [export.window for export in exports_in(directory, NONE)] == [hour(0), hour(1)]
+    assert look_back(MemoryReader([]), directory, NONE, PLAIN, hour(2), 1).unexported == (hour(1),)

@@ -84,22 +84,20 @@ def edge_moments() -> list[datetime]:
     return sorted({edge + sign * step for edge in edges for step in steps for sign in (1, -1)})
 
 
-@pytest.mark.parametrize("bounds", ["millisecond", "second"])
-def test_adjacent_windows_meet(bounds: str) -> None:
+def test_adjacent_windows_meet(polar: Readings) -> None:
     """200 pairs of adjacent windows over events on, and right beside, every kind of edge."""
     rng = random.Random(11)
     moments = edge_moments()
-    with readings(bounds=bounds) as polar:
-        polar.polar.add_events([event(moment, n=n) for n, moment in enumerate(moments * 2)])
-        for _ in range(200 if bounds == "millisecond" else 60):
-            first, middle, last = sorted(rng.sample(moments, 3))
-            got = []
-            for window in (EventWindow(first, middle), EventWindow(middle, last)):
-                assert polar.read(window).proved
-                assert polar.ids == polar.truth(window)
-                got += [row.id for row in polar.rows]
-            assert len(got) == len(set(got))
-            assert set(got) == polar.truth(EventWindow(first, last))
+    polar.polar.add_events([event(moment, n=n) for n, moment in enumerate(moments * 2)])
+    for _ in range(200):
+        first, middle, last = sorted(rng.sample(moments, 3))
+        got = []
+        for window in (EventWindow(first, middle), EventWindow(middle, last)):
+            assert polar.read(window).proved
+            assert polar.ids == polar.truth(window)
+            got += [row.id for row in polar.rows]
+        assert len(got) == len(set(got))
+        assert set(got) == polar.truth(EventWindow(first, last))
 
 
 def test_pages_lose_the_edge(polar: Readings) -> None:
@@ -300,7 +298,7 @@ def test_an_event_that_arrives_ahead_is_read(polar: Readings) -> None:
 def test_an_event_that_arrives_behind_is_found_by_the_final_count(polar: Readings) -> None:
     polar.polar.add_events(scattered(2_000))
     arriving(polar, DAY)
-    slices = [window for window, _ in polar.reader.plan(WINDOW, target_rows=500)]
+    slices = [window for window, _ in polar.reader.plan(WINDOW, target_rows=500).slices]
     polar.polar.clear_requests()
     reports = {window: polar.read(window) for window in slices}
     (changed,) = polar.reader.verify(list(reports.values()))
@@ -327,37 +325,30 @@ def test_the_iterator_gives_up_on_a_window_that_never_rests(polar: Readings) -> 
     assert len(polar.polar.requests) < 40
 
 
-# A server of before July 2026, whose bounds are whole seconds
+# A server of before July 2026, whose bounds are whole seconds: nothing is lost in silence
 
 
 @pytest.mark.parametrize(
-    "events",
+    ("events", "seconds"),
     [
-        pytest.param(scattered(2_500, within=timedelta(minutes=30)), id="microseconds"),
-        pytest.param(scattered(2_500, within=timedelta(seconds=8)), id="more than a page a second"),
-        pytest.param([event(DAY + timedelta(seconds=i // 150), n=i) for i in range(1_500)], id="whole seconds"),
+        pytest.param(scattered(2_500, within=timedelta(minutes=30)), 1_200.5, id="microseconds"),
+        pytest.param(scattered(2_500, within=timedelta(seconds=8)), 3.5, id="more than a page a second"),
+        pytest.param([event(DAY + timedelta(seconds=s)) for s in (3.25, 3.75)], 3.5, id="two events"),
+        pytest.param([event(DAY + timedelta(seconds=3.25))], 3.5, id="one event, in the second that is cut off"),
     ],
 )
-def test_bounds_of_whole_seconds(events: list[dict[str, Any]]) -> None:
+def test_bounds_of_whole_seconds_are_refused(events: list[dict[str, Any]], seconds: float) -> None:
     with readings(bounds="second") as polar:
         polar.polar.add_events(events)
-        edges = [DAY, DAY + timedelta(seconds=3.5), DAY + timedelta(minutes=5, microseconds=7), WINDOW.end]
-        for start, end in pairwise(edges):
-            window = EventWindow(start, end)
-            report = polar.read(window)
-            assert polar.ids == polar.truth(window)
-            assert report.proved
+        with pytest.raises(PolarIncompleteError, match="bounds"):
+            polar.read(EventWindow(DAY, DAY + timedelta(seconds=seconds)))
 
 
-def test_the_final_count_on_bounds_of_whole_seconds() -> None:
+def test_bounds_of_whole_seconds_do_no_harm_where_events_are_on_whole_seconds() -> None:
     with readings(bounds="second") as polar:
-        polar.polar.add_events(scattered(2_000, within=timedelta(minutes=10)))
-        reader = polar.reader
-        reports = [reader.read(window, lambda rows: None) for window, _ in reader.plan(WINDOW, target_rows=500)]
-        assert sum(report.rows for report in reports) == 2_000
-        assert reader.verify(reports) == []
-        polar.polar.add_events([event(DAY + timedelta(minutes=1))])
-        assert len(reader.verify(reports)) == 1
+        polar.polar.add_events([event(DAY + timedelta(seconds=i // 50), n=i) for i in range(1_500)])
+        assert polar.read(EventWindow(DAY, DAY + timedelta(seconds=20))).rows == 1_000
+        assert polar.ids == polar.truth(EventWindow(DAY, DAY + timedelta(seconds=20)))
 
 
 # Slices
@@ -368,11 +359,11 @@ def test_slices_meet_and_are_the_same_again(polar: Readings) -> None:
     polar.polar.add_events([event(NOON, n=n) for n in range(700)])
     plan = polar.reader.plan(WINDOW, target_rows=250)
     assert plan == polar.reader.plan(WINDOW, target_rows=250)
-    windows = [window for window, _ in plan]
+    windows = [window for window, _ in plan.slices]
     assert windows[0].start == WINDOW.start
     assert windows[-1].end == WINDOW.end
     assert all(a.end == b.start for a, b in pairwise(windows))
-    assert sum(count for _, count in plan) == 3_700
+    assert sum(count for _, count in plan.slices) == 3_700
     assert 8 <= len(windows) <= 16
     got: set[str] = set()
     for window in windows:
@@ -385,13 +376,12 @@ def test_slices_meet_and_are_the_same_again(polar: Readings) -> None:
 
 
 def test_planning_costs_little(polar: Readings) -> None:
-    assert polar.reader.plan(EventWindow(DAY - timedelta(days=365), DAY)) == [
-        (EventWindow(DAY - timedelta(days=365), DAY), 0)
-    ]
+    empty = EventWindow(DAY - timedelta(days=365), DAY)
+    assert polar.reader.plan(empty).slices == [(empty, 0)]
     assert len(polar.polar.requests) == 1
     polar.polar.add_events(scattered(5_000))
     polar.polar.clear_requests()
-    assert len(polar.reader.plan(WINDOW, target_rows=1_000)) == 5
+    assert len(polar.reader.plan(WINDOW, target_rows=1_000).slices) == 5
     assert len(polar.polar.requests) <= 5
 
 
@@ -403,12 +393,44 @@ def test_the_iterator_costs_little(polar: Readings) -> None:
     assert len(polar.polar.requests) <= 250 * 1.05
 
 
+# The seam with exports
+
+
+def test_a_plan_of_one_slice_hands_on_the_response(polar: Readings) -> None:
+    polar.polar.add_events(scattered(40))
+    plan = polar.reader.plan(WINDOW)
+    assert plan.slices == [(WINDOW, 40)]
+    report = polar.reader.read(WINDOW, lambda rows, so_far: None, page=plan.page)
+    assert len(polar.polar.requests) == report.requests == 1
+    assert (report.rows, report.self_proved) == (40, True)
+
+
+def test_a_full_page_is_not_its_own_proof(polar: Readings) -> None:
+    polar.polar.add_events(scattered(100))
+    report = polar.read()
+    assert (report.rows, report.requests, report.self_proved) == (100, 1, False)
+
+
+def test_what_follows_a_report_so_far_is_exactly_the_rest(polar: Readings) -> None:
+    polar.polar.add_events([*scattered(700), *scattered(900, within=timedelta(minutes=5), seconds=1, seed=4)])
+    polar.polar.add_events([event(NOON, n=n) for n in range(250)])
+    window = EventWindow(DAY + timedelta(seconds=20, microseconds=300), WINDOW.end - timedelta(hours=1, microseconds=7))
+    whole = polar.read(window)
+    rows, reports = polar.rows, polar.so_far
+    assert len(reports) > 10
+    for so_far in reports[:-1]:
+        rest = polar.read(EventWindow(so_far.window.end, window.end))
+        assert [row.id for row in polar.rows] == [row.id for row in rows[so_far.rows :]]
+        assert polar.reader.verify([so_far, rest]) == []
+    assert reports[-1].window == window
+    assert reports[-1].counted == whole.counted
+
+
 # asyncio
 
 
-@pytest.mark.parametrize("bounds", ["millisecond", "second"])
-async def test_asyncio_gives_the_same(bounds: str) -> None:
-    with readings(bounds=bounds) as polar:
+async def test_asyncio_gives_the_same() -> None:
+    with readings() as polar:
         polar.polar.add_events([*scattered(1_500), *[event(NOON, n=n) for n in range(300)]])
         polar.polar.add_events([event(NOON + timedelta(hours=1))], store=False)
         report = polar.read()
@@ -416,11 +438,13 @@ async def test_asyncio_gives_the_same(bounds: str) -> None:
         async with AsyncPolarClient(TOKEN, base_url=polar.polar.base_url) as client:
             reader = AsyncCompleteReader(client)
             rows: list[Any] = []
-            assert await reader.read(WINDOW, rows.extend) == report
+            assert await reader.read(WINDOW, lambda more, so_far: rows.extend(more)) == report
             assert [row.id for row in rows] == [row.id for row in polar.rows]
             assert await reader.verify([report]) == []
             assert await reader.count(WINDOW) == report.counted
-            assert await reader.plan(WINDOW, target_rows=500) == polar.reader.plan(WINDOW, target_rows=500)
+            assert (await reader.plan(WINDOW, target_rows=500)).slices == polar.reader.plan(
+                WINDOW, target_rows=500
+            ).slices
             streamed: list[str] = []
             with pytest.raises(PolarIncompleteError):
                 await _stream(reader, streamed)

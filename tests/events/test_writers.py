@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,8 +74,6 @@ def test_jsonl_keeps_values_as_they_came_and_orders_keys() -> None:
 
 
 def test_jsonl_keeps_numbers_that_python_would_change() -> None:
-    import msgspec
-
     from airflow_provider_polar.api.rows import EventRow
 
     body = b'{"id":"x","timestamp":"2026-01-01T00:00:00Z","metadata":{"big":123456789012345678901234567890,"f":1.10}}'
@@ -86,8 +85,6 @@ def test_jsonl_keeps_numbers_that_python_would_change() -> None:
 
 
 def test_an_answer_with_line_breaks_in_it_still_gives_one_line() -> None:
-    import msgspec
-
     from airflow_provider_polar.api.rows import EventRow
 
     body = json.dumps(event(START), indent=2).encode()
@@ -261,3 +258,35 @@ def test_nothing_heavy_is_imported_with_the_operator() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("count", "due"), [("0.0", 0), ("3", 3), ("null", None), (str(2**63 - 1), 2**63 - 1)])
+def test_parquet_takes_every_whole_number(count: str, due: int | None) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    content = written_raw(count)
+    assert pq.read_table(io.BytesIO(content))["child_count"].to_pylist() == [due]
+
+
+@pytest.mark.parametrize("count", ["0.5", str(2**63), '"three"', "1e400"])
+def test_parquet_says_which_event_has_no_64_bit_child_count(count: str) -> None:
+    pytest.importorskip("pyarrow")
+    with pytest.raises(PolarConfigurationError, match=r"child_count of event [0-9a-f-]{36} is no 64-bit integer"):
+        written_raw(count)
+
+
+def written_raw(child_count: str) -> bytes:
+    value = row(event(START))
+    value.values["child_count"] = msgspec.Raw(child_count.encode())
+    raw = io.BytesIO()
+    writer = FileLayout("parquet").open(raw)
+    writer.write(value)
+    writer.close()
+    return raw.getvalue()
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
+def test_an_event_of_year_1(file_format: str, tmp_path: Any) -> None:
+    with PartWriter(str(tmp_path), FileLayout(file_format)) as writer:
+        writer.write([row(event(START, timestamp="0001-01-01T00:00:00"))])
+        (part,) = writer.finish()
+    assert part.first_timestamp == "0001-01-01T00:00:00Z"

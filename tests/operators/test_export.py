@@ -153,8 +153,8 @@ def test_look_back_exports_what_gained_events_again(polar: LocalPolar, tmp_path:
         {"start": "2026-01-01T02:00:00Z", "end": "2026-01-01T03:00:00Z"},
     ]
     assert exported({"manifest": manifest}) == due(polar, START, START + HOUR)
-    # Two counts, and three requests for each of the two small windows exported.
-    assert result["requests"] == len(polar.requests) == 6
+    # Two counts, and one request for each of the two small windows exported.
+    assert result["requests"] == len(polar.requests) == 4
     assert run(tmp_path, **hours[3], lookback=4)["changed"] == []
 
 
@@ -310,9 +310,38 @@ def test_the_request_budget_is_used_and_never_passed(polar: LocalPolar, tmp_path
     assert (len(times) - 1) / (times[-1] - times[0]) >= 0.95 * 1200 / 60
 
 
-@pytest.mark.parametrize(("events", "requests"), [(0, 2), (100, 2), (101, 4)])
-def test_one_answer_is_its_own_proof(polar: LocalPolar, tmp_path: Path, events: int, requests: int) -> None:
-    """The plan's count and that answer; what takes more answers is counted again at the end."""
+@pytest.mark.parametrize(("events", "requests"), [(0, 1), (99, 1), (100, 2), (101, 3)])
+def test_a_small_window_costs_one_request(polar: LocalPolar, tmp_path: Path, events: int, requests: int) -> None:
+    """A response that is no full page is plan, events and proof; what takes more is counted at the end."""
     polar.add_events(usage([START + timedelta(seconds=i) for i in range(events)]))
     result = run(tmp_path, start=START, end=START + HOUR)
     assert (result["rows"], result["requests"], result["complete"]) == (events, requests, True)
+
+
+def test_a_full_page_is_not_its_own_proof(polar: LocalPolar, tmp_path: Path) -> None:
+    """A newcomer early in the window pushes an old event off the page, and 100 are counted as 100 are given."""
+    polar.add_events(usage([START + timedelta(seconds=10 + i) for i in range(99)]))
+
+    def arrive(record: Any) -> None:
+        if len(polar.requests) == 1:
+            polar.add_events(usage([START + timedelta(seconds=1), START + timedelta(seconds=5)]))
+
+    polar.on_request(arrive)
+    result = run(tmp_path)
+    assert result["complete"]
+    assert exported(result) == due(polar)
+
+
+def test_the_log_tells_mapped_exports_apart(polar: LocalPolar, tmp_path: Path, caplog: Any, capsys: Any) -> None:
+    caplog.set_level("INFO")
+    polar.add_events(usage([START + timedelta(seconds=1)]))
+    run(tmp_path, filters={"name": "call"})
+    text = caplog.text + capsys.readouterr().out
+    assert f"with the filters {{'name': ['call']}} to file://{tmp_path}/out" in text
+    assert "exported 1 event of [2026-01-01T00:00:00Z, 2026-01-01T01:00:00Z) in 1 file: 1 request, 0 rep" in text
+
+
+def test_an_event_of_the_first_years(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_events(usage([START - timedelta(days=365 * 2000)]))
+    result = run(tmp_path, start="0001-01-01T00:00:00Z", end=START, file_format="parquet")
+    assert result["rows"] == 1

@@ -51,16 +51,16 @@ def run(tmp_path: Path, first: int, last: int, **options: Any) -> dict[str, Any]
 
 
 def test_one_request_a_window(exported: LocalPolar, tmp_path: Path) -> None:
-    assert run(tmp_path, 0, 2) == {"windows": 3, "equal": 3, "changed": [], "missing": []}
+    assert run(tmp_path, 0, 2) == {"windows": 3, "equal": 3, "changed": [], "incomplete": [], "missing": []}
     assert len(exported.requests) == 3
 
 
 def test_late_events_and_windows_without_a_manifest(exported: LocalPolar, tmp_path: Path) -> None:
     exported.add_events(late(1))
-    with pytest.raises(PolarIncompleteError, match=r"1 gained events.*T01:00:00Z, .*no manifest covers .*T03:00:00Z"):
+    with pytest.raises(PolarIncompleteError, match=r"1 window changed.*T01:00:00Z, .*no manifest covers .*T03:00:00Z"):
         run(tmp_path, 0, 4)
     result = run(tmp_path, 0, 4, on_difference="warn")
-    assert result == {"windows": 4, "equal": 3, "changed": text(1), "missing": text(3)}
+    assert result == {"windows": 4, "equal": 3, "changed": text(1), "incomplete": [], "missing": text(3)}
 
 
 def test_a_range_that_cuts_a_window_compares_it_whole(exported: LocalPolar, tmp_path: Path) -> None:
@@ -69,7 +69,28 @@ def test_a_range_that_cuts_a_window_compares_it_whole(exported: LocalPolar, tmp_
     result = PolarReconcileEventsOperator(
         task_id="reconcile", destination=str(tmp_path), requests_per_minute=60_000, **half
     ).execute({})
-    assert result == {"windows": 2, "equal": 1, "changed": text(0), "missing": []}
+    assert result == {"windows": 2, "equal": 1, "changed": text(0), "incomplete": [], "missing": []}
+
+
+def test_an_incomplete_export_is_reported_although_the_count_is_equal(exported: LocalPolar, tmp_path: Path) -> None:
+    exported.add_events(late(3), store=False)
+    PolarExportEventsOperator(
+        task_id="export", destination=str(tmp_path), requests_per_minute=60_000, on_incomplete="warn", **hour(3)
+    ).execute({})
+    with pytest.raises(PolarIncompleteError, match=r"1 window not complete: \[2026-01-01T03:00:00Z"):
+        run(tmp_path, 0, 4)
+    result = run(tmp_path, 0, 4, on_difference="warn")
+    assert result == {"windows": 5, "equal": 4, "changed": [], "incomplete": text(3), "missing": []}
+
+
+def test_exports_in_every_layout_are_compared_at_one_request_a_window(exported: LocalPolar, tmp_path: Path) -> None:
+    for number in (0, 3):
+        PolarExportEventsOperator(
+            task_id="export", destination=str(tmp_path), requests_per_minute=60_000, file_format="csv", **hour(number)
+        ).execute({})
+    exported.clear_requests()
+    assert run(tmp_path, 0, 3)["equal"] == 4
+    assert len(exported.requests) == 4
 
 
 def test_impossible_parameters_are_refused_at_parse_time() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,7 +25,7 @@ from airflow_provider_polar.events.exporting.writers import FileLayout
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 from airflow_provider_polar.testing import LocalPolar
-from tests.events.rows import HOUR, MemoryReader, event, minutes
+from tests.events.rows import HOUR, MemoryReader, event, minutes, named_by
 from tests.storage.stores import S3, Disk, Store
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,14 +43,13 @@ def export(store: Store, reader: MemoryReader, **layout: Any) -> None:
 
 
 def unnamed(objects: dict[str, bytes]) -> set[str]:
-    """Objects that no manifest names. (A disk can keep the temporary file of a manifest; the next one replaces it.)"""
-    objects = {name: content for name, content in objects.items() if not name.endswith("manifest.json.tmp")}
-    manifests = {name: json.loads(content) for name, content in objects.items() if name.endswith("manifest.json")}
-    named = set(manifests)
-    for name, manifest in manifests.items():
+    """Objects that no manifest names. (A disk can keep a temporary file; the next export removes it.)"""
+    objects = {name: content for name, content in objects.items() if not name.endswith(".tmp")}
+    records = {name: json.loads(content) for name, content in objects.items() if name.endswith(".json")}
+    named = set(records)
+    for name, record in records.items():
         folder = name.rpartition("/")[0]
-        named |= {f"{folder}/{file['path']}".lstrip("/") for file in manifest["files"]}
-        named |= set(manifest.get("published_as", {}).values())
+        named |= {f"{folder}/{path}".lstrip("/") for path in named_by(record)} | set(record.get("published", ()))
     return set(objects) - named
 
 
@@ -77,7 +77,7 @@ def test_the_same_objects_in_every_store(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_later_export_of_the_window_supersedes_it(store: Store) -> None:
-    export(store, MemoryReader(minutes(60), pieces=4), file_format="csv")
+    export(store, MemoryReader(minutes(60), pieces=4))
     events = [*minutes(60), event(START + timedelta(seconds=1), 99)]
     export(store, MemoryReader(events, pieces=2))
     assert sorted(exported(store.objects())) == sorted(e["id"] for e in events)
@@ -110,9 +110,9 @@ directory.upload(job["local"], "large")
 
 @pytest.mark.parametrize("seconds", [0.02, 0.1, 0.2])
 def test_a_killed_upload_is_whole_or_not_there(store: Store, tmp_path: Path, seconds: float) -> None:
-    """Of a file larger than stores take in one request. (A disk can keep a part, which its size gives away.)"""
+    """Of a file larger than stores take in one request. (A disk can keep a temporary file.)"""
     if isinstance(store, Disk):
-        pytest.skip("a staged file on a disk may be cut; see the test of staged files that are")
+        pytest.skip("a disk may keep the temporary file of an upload, which the next export removes")
     local = tmp_path / "large"
     local.write_bytes(bytes(150_000_000))
     job = json.dumps({"url": store.url, "options": store.options, "local": str(local)})
@@ -194,3 +194,56 @@ def ready(store: Store, polar: LocalPolar, moment: str | None, chance: random.Ra
         "published": lambda: any(name.startswith(f"{NAME}.part") for name in store.names()),
     }
     return conditions.get(moment or "", lambda: False)
+
+
+def test_killed_at_72_percent_and_resumed_costs_next_to_nothing(polar: LocalPolar, tmp_path: Path) -> None:
+    """All slices end near the end, and a kill before that lost everything: 306 requests for 300 pages again."""
+    more = (
+        {"name": "call", "timestamp": START + timedelta(microseconds=300_000 * i), "external_customer_id": "d"}
+        for i in range(12_000 - EVENTS)
+    )
+    polar.add_events(more)
+    whole, store = Disk(f"file://{tmp_path}/whole"), Disk(f"file://{tmp_path}/killed")
+    job = {"options": {}, "window": HOUR.to_dict(), "base_url": polar.base_url, "token": polar.token}
+    job |= {"target_rows": 6_000, "requests_per_minute": 60_000}
+    command = [sys.executable, "-m", "tests.storage.export_process"]
+    subprocess.run([*command, json.dumps(job | {"url": whole.url})], check=True, stdout=subprocess.DEVNULL)
+    full = 12_000 // 100
+    polar.clear_requests()
+    polar.on_request(lambda _: time.sleep(0.02))
+    with subprocess.Popen([*command, json.dumps(job | {"url": store.url})], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(polar.requests) < 0.72 * full:
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert unnamed(store.objects()) == set()
+    subprocess.run([*command, json.dumps(job | {"url": store.url})], check=True, stdout=subprocess.DEVNULL)
+    assert len(polar.requests) <= 1.05 * full + 2 * 21, len(polar.requests)
+    assert store.objects() == whole.objects()
+
+
+@pytest.mark.parametrize("number", [3, 7, 9, 12, 14, 17])
+def test_a_look_back_killed_for_good_at_each_stage_of_publication(
+    s3_options: dict[str, Any], tmp_path: Path, number: int
+) -> None:
+    """On an object store, by a signal that no process survives; every death point is in the test of exports."""
+    store = S3(f"s3://events/deaths/{uuid.uuid4().hex}", s3_options)
+    with LocalPolar() as polar:
+        polar.add_events(
+            {"name": "call", "timestamp": START + timedelta(seconds=6 * i), "external_customer_id": "c"}
+            for i in range(600)
+        )
+        job = {"url": store.url, "options": store.options, "window": HOUR.to_dict(), "base_url": polar.base_url}
+        job |= {"token": polar.token, "target_rows": 300, "requests_per_minute": 60_000}
+        command = [sys.executable, "-m", "tests.storage.export_process"]
+        subprocess.run([*command, json.dumps(job)], check=True, stdout=subprocess.DEVNULL)
+        polar.add_events([{"name": "late", "timestamp": START + timedelta(seconds=1), "external_customer_id": "c"}])
+        killed = subprocess.run([*command, json.dumps(job | {"die_at": number})], check=False)
+        objects = store.objects()
+        manifest = json.loads(objects[f"{NAME}.manifest.json"])
+        for file in manifest["files"]:
+            assert hashlib.sha256(objects[file["path"]]).hexdigest() == file["sha256"]
+        assert manifest["rows"] in (600, 601)
+        subprocess.run([*command, json.dumps(job)], check=True, stdout=subprocess.DEVNULL)
+        assert len(exported(store.objects())) == 601
+        assert killed.returncode in (-signal.SIGKILL, 0)

@@ -9,30 +9,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.exporting.manifest import (
-    FileEntry,
-    Manifest,
-    base_name,
-    digest,
-    manifest_name,
-    read_manifest,
-)
-from airflow_provider_polar.events.exporting.meter import Log, Meter
-from airflow_provider_polar.events.exporting.parts import PartWriter
-from airflow_provider_polar.events.exporting.progress import Progress, Slice
+from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.events.exporting.manifest import ExportName, FileEntry, Manifest, digest, write_manifest
+from airflow_provider_polar.events.exporting.parts import PartWriter, using_local_disk
+from airflow_provider_polar.events.exporting.progress import Log, ProgressLog, number_of
+from airflow_provider_polar.events.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.exporting.writers import FileLayout
-from airflow_provider_polar.events.reading.proof import ARRIVING, SliceReport, Spot
+from airflow_provider_polar.events.reading.proof import ARRIVING, Discrepancy, SliceReport
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow
-from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
+from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
 
 OnIncomplete = Literal["fail", "warn"]
 TARGET_ROWS = 10_000
-"""Events of a slice, about: what is read again at most, per slice in flight, after a kill."""
-_LEAST_ROWS = 10_000
-_SIDE_BY_SIDE = 4
+"""Events of a slice, about."""
+SEGMENT_ROWS = 2_000
+"""Events, about, that are read again at most after a kill, for each slice that was being read."""
+SIDE_BY_SIDE = 4
+"""Slices that are read at once."""
 _ROUNDS = 3
 
 log = logging.getLogger(__name__)
@@ -41,8 +39,10 @@ log = logging.getLogger(__name__)
 class Reader(Protocol):
     """What an export needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
-    def read(self, window: EventWindow, sink: Callable[[list[EventRow]], None]) -> SliceReport: ...
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
+    def read(
+        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
+    ) -> SliceReport: ...
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]: ...
 
 
@@ -71,7 +71,7 @@ class WindowExport:
         *,
         server: str = "",
         on_incomplete: OnIncomplete = "fail",
-        max_concurrency: int = 4,
+        max_concurrency: int = SIDE_BY_SIDE,
         target_rows: int = TARGET_ROWS,
         logger: Log = log,
     ) -> None:
@@ -83,33 +83,45 @@ class WindowExport:
         self.on_incomplete = on_incomplete
         self.max_concurrency = max_concurrency
         self.target_rows = target_rows
-        self.manifest_name = manifest_name(window, filters)
         self._log = logger
-        self._base = base_name(window, filters)
-        key = digest([server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows])
-        self._progress = Progress(directory, self._base, key)
+        self._name = ExportName.of(window, filters, layout)
+        self.manifest_name = self._name.manifest
+        key = [RECORD_VERSION, server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows]
+        self._staging = Staging(directory, self._name, digest(key))
+        self._page: RowPage | None = None
         self._stop = threading.Event()
 
     def run(self) -> Manifest:
         """Exports the window, or goes on where an earlier attempt ended.
 
-        :raises PolarDestinationError: the store refuses something; a retry goes on from the finished slices.
+        :raises PolarDestinationError: the store refuses something, or another run exports the same window; a retry
+            goes on from what is staged.
+        :raises PolarLocalDiskError: the worker's own disk refuses something; a retry goes on likewise.
         :raises PolarIncompleteError: the API counts events that it does not give, or they keep arriving.
         :raises PolarApiError: Polar's error, after the client's retries.
         """
-        self._progress.open()
-        if self._progress.slices is None:
-            self._progress.plan(self._plan())
-        slices = self._progress.slices or []
-        done = sum(part.rows for part in slices if part.finished)
-        if self._progress.resumed:
-            finished = sum(part.finished for part in slices)
+        try:
+            return self._run()
+        except PolarDestinationError as error:
+            raise PolarDestinationError(f"{error}. A retry goes on from what is staged there") from error
+
+    def _run(self) -> Manifest:
+        self._staging.open()
+        if self._staging.slices is None:
+            self._staging.plan(self._plan())
+        slices = self._staging.slices or []
+        done = sum(part.rows for part in slices)
+        if self._staging.resumed:
             self._log.info(
-                "%s: going on after %s of %s slices, %s events", self.window, finished, len(slices), f"{done:,}"
+                "%s: going on after %s of %s and %s that an earlier attempt staged",
+                self.window,
+                sum(part.finished for part in slices),
+                number_of(len(slices), "slice"),
+                number_of(done, "event"),
             )
-        total = done + sum(part.expected for part in slices if not part.finished)
-        self._meter = Meter(self._log, f"export of {self.window}", total=total, done=done)
-        self._read([part for part in slices if not part.finished])
+        total = sum(max(part.expected, part.rows) for part in slices)
+        self._progress = ProgressLog(self._log, f"export of {self.window}", total=total, done=done)
+        self._read(slices)
         arriving = self._prove(slices)
         manifest = self._manifest(slices, arriving)
         if manifest.missing:
@@ -120,12 +132,13 @@ class WindowExport:
     def _plan(self) -> list[tuple[EventWindow, int]]:
         """Slices of about the target's size; of smaller windows as many as can be read side by side, as long as
         that costs few requests. They depend on the events alone, and so do the files."""
-        slices = self.reader.plan(self.window, target_rows=self.target_rows)
-        total = sum(expected for _, expected in slices)
-        side_by_side = min(_SIDE_BY_SIDE, total // _LEAST_ROWS)
-        if len(slices) >= side_by_side:
-            return slices
-        return self.reader.plan(self.window, target_rows=-(-total // side_by_side))
+        plan = self.reader.plan(self.window, target_rows=self.target_rows)
+        total = sum(expected for _, expected in plan.slices)
+        side_by_side = min(SIDE_BY_SIDE, total // TARGET_ROWS)
+        if len(plan.slices) < side_by_side:
+            plan = self.reader.plan(self.window, target_rows=-(-total // side_by_side))
+        self._page = plan.page if len(plan.slices) == 1 else None
+        return plan.slices
 
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()
@@ -140,49 +153,80 @@ class WindowExport:
                 raise
 
     def _read_slice(self, part: Slice) -> None:
-        with tempfile.TemporaryDirectory(prefix="polar-export-") as folder, PartWriter(folder, self.layout) as writer:
-
-            def sink(rows: list[EventRow]) -> None:
-                if self._stop.is_set():
-                    raise _Stopped
+        if self._stop.is_set():
+            raise _Stopped
+        if self._staging.is_intact(part):
+            return
+        self._staging.reset(part, keep_segments=True)
+        with using_local_disk(tempfile.gettempdir()):
+            temporary = tempfile.TemporaryDirectory(prefix="polar-export-")
+        with temporary as folder, PartWriter(folder, self.layout) as writer:
+            for _, rows in self._staging.replay(part):
                 writer.write(rows)
-                self._meter.add(len(rows))
+            stretches = part.stretches
+            report = self._read_on(part, writer)
+            self._staging.finish(part, [*stretches, report], writer.finish(), self.layout.extension)
 
-            report = self.reader.read(part.window, sink)
-            self._progress.finish(part, report, writer.finish(), self.layout.extension)
+    def _read_on(self, part: Slice, writer: PartWriter) -> SliceReport:
+        """Reads what the slice's segments do not hold, and stages it in further ones as it goes."""
+        waiting: list[EventRow] = []
 
-    def _prove(self, slices: Sequence[Slice]) -> list[Spot]:
+        def sink(rows: list[EventRow], so_far: SliceReport) -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            writer.write(rows)
+            self._progress.add(len(rows))
+            waiting.extend(rows)
+            if not so_far.proved:
+                waiting.clear()
+            elif len(waiting) >= SEGMENT_ROWS and so_far.window.end < part.window.end:
+                self._staging.add_segment(part, [self._kept(row) for row in waiting], so_far)
+                waiting.clear()
+
+        page, self._page = self._page, None
+        return self.reader.read(EventWindow(part.up_to, part.window.end), sink, page=page)
+
+    def _kept(self, row: EventRow) -> dict[str, msgspec.Raw]:
+        # What the user leaves out of the files, such as personal data, is not to lie in the store meanwhile either.
+        needed = ("id", "timestamp")
+        return {name: raw for name, raw in row.values.items() if name in needed or self.layout.fields.keeps(name)}
+
+    def _prove(self, slices: Sequence[Slice]) -> list[Discrepancy]:
         """Counts the window again; the slices that changed meanwhile are read again, a few times."""
-        if self._is_one_answer(slices):
+        if self._is_self_proved(slices):
             return []
         for attempt in range(_ROUNDS + 1):
-            changed = self.reader.verify([part.report for part in slices if part.report is not None])
+            changed = self.reader.verify([report for part in slices for report in part.reports])
             if not changed:
                 return []
             if attempt < _ROUNDS:
-                self._log.info("%s: events arrived meanwhile; reading %s slices again", self.window, len(changed))
-                self._read([part for part in slices if part.window in changed])
-        return [Spot(span.start, span.end, 0, 0, ARRIVING) for span in changed]
+                parts = [part for part in slices if any(report.window in changed for report in part.reports)]
+                read_again = number_of(len(parts), "slice")
+                self._log.info("%s: events arrived meanwhile; %s will be read again", self.window, read_again)
+                for part in parts:
+                    self._staging.reset(part)
+                self._read(parts)
+        return [Discrepancy(window.start, window.end, 0, 0, ARRIVING) for window in changed]
 
-    def _is_one_answer(self, slices: Sequence[Slice]) -> bool:
-        """Whether all of the window came in one answer of just now, whose count is then its proof."""
-        report = slices[0].report
-        return len(slices) == 1 and not self._progress.resumed and report is not None and report.requests == 1
+    def _is_self_proved(self, slices: Sequence[Slice]) -> bool:
+        """Whether all of the window came in one response of just now, whose count is then its proof."""
+        reports = [report for part in slices for report in part.reports]
+        return not self._staging.resumed and len(reports) == 1 and reports[0].self_proved
 
-    def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Spot]) -> Manifest:
+    def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Discrepancy]) -> Manifest:
         files = [
             FileEntry(
-                f"{self._base}.part-{number:04d}{self.layout.extension}",
+                f"{self._name}.part-{number:04d}-{file.sha256[:8]}{self.layout.extension}",
                 file.rows,
                 file.bytes,
                 file.sha256,
                 file.first_timestamp,
                 file.last_timestamp,
             )
-            for number, file in enumerate(self._progress.files(), 1)
+            for number, file in enumerate(self._staging.files(), 1)
         ]
-        reports = [part.report for part in slices if part.report is not None]
-        missing = [spot for report in reports for spot in report.missing] + [*arriving]
+        reports = [report for part in slices for report in part.reports]
+        missing = [found for report in reports for found in report.missing] + [*arriving]
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
@@ -190,21 +234,16 @@ class WindowExport:
             rows=sum(report.rows for report in reports),
             counted=reports[0].before + sum(report.inside for report in reports) + reports[-1].after,
             repeated=sum(report.repeated for report in reports),
-            missing=[spot.to_dict() for spot in missing],
+            missing=[found.to_dict() for found in missing],
             files=files,
         )
 
     def _report_missing(self, manifest: Manifest) -> None:
-        spots = "; ".join(
-            f"[{spot['start']}, {spot['end']}): {spot['counted']} counted, {spot['given']} given ({spot['reason']})"
-            if spot["counted"]
-            else f"[{spot['start']}, {spot['end']}): {spot['reason']}"
-            for spot in manifest.missing[:10]
-        )
+        places = "; ".join(map(_place, manifest.missing[:10]))
         more = f"; and {len(manifest.missing) - 10} more" if len(manifest.missing) > 10 else ""
         message = (
-            f"the window {self.window} could not be proved complete: Polar counts {manifest.counted} events and gave "
-            f"{manifest.rows} of them: {spots}{more}"
+            f"the window {self.window} could not be proved complete: Polar counts "
+            f"{number_of(manifest.counted, 'event')} and gave {manifest.rows:,} of them: {places}{more}"
         )
         if self.on_incomplete == "fail":
             raise PolarIncompleteError(
@@ -215,32 +254,18 @@ class WindowExport:
         self._log.warning("%s", message)
 
     def _publish(self, manifest: Manifest) -> None:
-        """The files, then the manifest, then away with what it does not name.
+        """The files, then the manifest in one step, then away with what no manifest names.
 
-        A manifest never names files that are not what it says: where others are about to be replaced, it goes first.
+        Names carry the content, so nothing is replaced: an earlier manifest and its files hold until this one is there.
         """
-        content = manifest.to_bytes()
-        earlier = self._earlier_files()
-        if earlier not in (None, [file.to_dict() for file in manifest.files]):
-            self.directory.remove(self.manifest_name)
-        staged = self._progress.files()
-        self._progress.publish([(file, target.path) for file, target in zip(staged, manifest.files, strict=True)])
-        self.directory.write(self.manifest_name, content)
-        named = {file.path for file in manifest.files} | {self.manifest_name}
-        # An earlier manifest may also name files of other windows: the pieces that it was put together from.
-        for name in sorted({*self.directory.names(f"{self._base}."), *(file["path"] for file in earlier or ())}):
-            if name not in named and not self._is_of_another_export(name):
-                self._log.info("removing %s, left by an earlier export of the window", self.directory.url_of(name))
-                self.directory.remove(name)
-        self._progress.remove()
+        self._staging.publish([file.path for file in manifest.files])
+        self._staging.require_own()
+        write_manifest(self.directory, self.manifest_name, manifest.to_bytes(), manifest.files)
+        self._staging.close()
 
-    def _is_of_another_export(self, name: str) -> bool:
-        owner = name.partition(".part-")[0]
-        return owner != self._base and self.directory.size(f"{owner}.manifest.json") is not None
 
-    def _earlier_files(self) -> list[dict[str, Any]] | None:
-        try:
-            earlier = read_manifest(self.directory, self.manifest_name)
-        except PolarSourceError:
-            return []
-        return None if earlier is None else [file.to_dict() for file in earlier.files]
+def _place(missing: dict[str, Any]) -> str:
+    window = f"[{missing['start']}, {missing['end']})"
+    if not missing["counted"]:
+        return f"{window}: {missing['reason']}"
+    return f"{window}: {missing['counted']} counted, {missing['given']} given ({missing['reason']})"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +15,7 @@ from typing import IO, Self
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.events.exporting.writers import FileLayout, RowWriter
 from airflow_provider_polar.events.window import moment_text
+from airflow_provider_polar.exceptions import PolarLocalDiskError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,22 @@ class Part:
     sha256: str
     first_timestamp: str
     last_timestamp: str
+
+
+@contextmanager
+def using_local_disk(folder: str) -> Iterator[None]:
+    """Says clearly what the worker's own disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        try:
+            free = f"{shutil.disk_usage(folder).free:,} bytes are free there"
+        except OSError:
+            free = "how much is free there cannot be told"
+        raise PolarLocalDiskError(
+            f"the worker cannot write to its own directory {folder}: {error.strerror or type(error).__name__}; {free}. "
+            "Make room there, or set TMPDIR to another disk; a retry goes on from what is staged in the destination"
+        ) from error
 
 
 class PartWriter:
@@ -58,10 +77,22 @@ class PartWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            # What a full disk refuses was said already when it was written.
+            with suppress(OSError):
+                if self._writer is not None:
+                    self._writer.close()
+            with suppress(OSError):
+                self._file.close()
 
     def write(self, rows: Sequence[EventRow]) -> None:
-        """Writes events in (timestamp, id) order."""
+        """Writes events in (timestamp, id) order.
+
+        :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
+        """
+        with using_local_disk(self._folder):
+            self._write(rows)
+
+    def _write(self, rows: Sequence[EventRow]) -> None:
         for row in rows:
             if self._writer is None:
                 self._file = open(os.path.join(self._folder, f"{len(self._parts) + 1:04d}"), "wb")  # noqa: SIM115
@@ -74,8 +105,12 @@ class PartWriter:
                 self._roll()
 
     def finish(self) -> list[Part]:
-        """Ends the last file and returns all; none where there was no event."""
-        self._roll()
+        """Ends the last file and returns all; none where there was no event.
+
+        :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
+        """
+        with using_local_disk(self._folder):
+            self._roll()
         return self._parts
 
     def _roll(self) -> None:

@@ -10,8 +10,18 @@ from typing import Any, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
-from airflow_provider_polar.events.exporting.manifest import Manifest, manifest_name, read_manifest
+from airflow_provider_polar.events.exporting.manifest import (
+    ExportName,
+    Manifest,
+    TornManifestError,
+    exports_in,
+    read_manifest_or_none,
+    remove_unnamed,
+    write_manifest,
+)
+from airflow_provider_polar.events.exporting.progress import number_of
 from airflow_provider_polar.events.exporting.storage import Directory
+from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -25,14 +35,14 @@ class Planner(Protocol):
     """What planning needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: int) -> list[tuple[EventWindow, int]]: ...
+    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
 
 
 def plan_pieces(reader: Planner, window: EventWindow, pieces: int) -> list[tuple[EventWindow, int]]:
     """At most ``pieces`` adjacent windows of about equally many events, and how many each holds."""
     total = reader.count(window)
     # Four slices a piece: a piece is then at most an eighth off, at few requests.
-    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))), pieces)
+    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))).slices, pieces)
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tuple[EventWindow, int]]:
@@ -49,86 +59,108 @@ def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tupl
 
 
 class Assembly:
-    """Makes one export of the exports of a window's pieces.
+    """Makes one export of the exports of a window's shards.
 
-    The manifest of the whole takes the place of the manifests of its pieces, so that each file is named once. It
+    The manifest of the whole takes the place of the manifests of its shards, so that each file is named once. It
     keeps what they said, so that the assembly can be repeated after any of them was exported again.
 
-    :param pieces: the planned windows, in any order.
-    :param export: exports a piece again, for one that gained events since.
+    :param shards: the planned windows, in any order.
+    :param export: exports a shard again, for one that changed since.
+    :raises PolarSourceError: the shards do not meet, or are not exported in one layout.
     """
 
     def __init__(
         self,
         reader: Planner,
         directory: Directory,
-        pieces: Sequence[EventWindow],
+        shards: Sequence[EventWindow],
         filters: EventFilters,
         export: Callable[[EventWindow, Manifest], Manifest],
     ) -> None:
         self.reader = reader
         self.directory = directory
-        self.pieces = sorted(pieces)
-        self.window = _whole(self.pieces)
+        self.shards = sorted(shards)
+        self.window = _whole(self.shards)
         self.filters = filters
-        self.manifest_name = manifest_name(self.window, filters)
         self._export = export
-        self._earlier = self._read_earlier()
+        self._manifests = self._find()
+        self.name = ExportName.of(self.window, filters, self._manifests[0].layout)
 
     def run(self) -> Manifest:
-        """Checks the pieces against Polar's count and publishes the manifest of the whole.
+        """Checks the shards against Polar's count and publishes the manifest of the whole.
 
-        :raises PolarSourceError: a piece has no manifest, or they do not belong together.
         :raises PolarIncompleteError: events keep arriving faster than they are exported; a retry goes on.
+        :raises PolarDestinationError: the store refuses something, or another run exports the same window.
         """
-        manifests = [self._manifest_of(piece) for piece in self.pieces]
-        self._check_alike(manifests)
+        manifests = self._manifests
         for _ in range(ROUNDS):
             counted = self.reader.count(self.window)
             if counted == sum(manifest.counted for manifest in manifests):
                 whole = self._join(manifests)
                 self._publish(whole, manifests)
                 return whole
-            self._unfold(manifests)
             manifests = [self._up_to_date(manifest) for manifest in manifests]
         raise PolarIncompleteError(
-            f"the pieces of {self.window} hold {sum(m.counted for m in manifests)} events, Polar counts {counted}: "
+            f"the shards of {self.window} hold {sum(m.counted for m in manifests)} events, Polar counts {counted}: "
             "events keep arriving in it. A retry goes on; settle= on the planning task lets them arrive first"
         )
 
-    def _manifest_of(self, piece: EventWindow) -> Manifest:
-        name = manifest_name(piece, self.filters)
-        manifest = read_manifest(self.directory, name) if name != self.manifest_name else None
-        manifest = manifest or self._earlier.get(piece)
+    def _find(self) -> list[Manifest]:
+        """The manifest of each shard: its own, or else what the whole said of it when it was assembled before."""
+        there = exports_in(self.directory, self.filters)
+        kept: dict[ExportName, Manifest] = {}
+        for name in there:
+            if name.window == self.window:
+                kept |= {self._name_of(manifest): manifest for manifest in self._kept_by(name)}
+        self._earlier = set(kept)
+        of_shards = [name for name in {*there, *kept} if name.window in self.shards]
+        layouts = {name.layout_tag for name in of_shards}
+        whole = {tag for tag in layouts if sum(name.layout_tag == tag for name in of_shards) == len(self.shards)}
+        # A layout was exported since it was last assembled, where a shard has a manifest of its own.
+        recent = {tag for tag in whole if any(name in there and name.layout_tag == tag for name in of_shards)} or whole
+        if len(recent) == 1:
+            chosen = sorted((name for name in of_shards if name.layout_tag in recent), key=lambda name: name.window)
+            return [self._manifest_of(name, kept) for name in chosen]
+        if len(layouts) > 1:
+            raise PolarSourceError(
+                f"the shards of {self.window} in {self.directory.url} are laid out differently, in {len(layouts)} "
+                "layouts: export all of them in one, and each further one to a directory of its own"
+            )
+        exported = {name.window for name in of_shards}
+        missing = next(shard for shard in self.shards if shard not in exported)
+        raise PolarSourceError(
+            f"the shard {missing} of {self.window} has no manifest in {self.directory.url}: it is not exported. Clear "
+            "its export task; destination= and filters= must be the same there as here"
+        )
+
+    def _name_of(self, manifest: Manifest) -> ExportName:
+        return ExportName.of(manifest.window, self.filters, manifest.layout)
+
+    def _kept_by(self, whole: ExportName) -> list[Manifest]:
+        """What the manifest of a whole says of itself and of its shards."""
+        content = self.directory.read(whole.manifest)
+        where = self.directory.url_of(whole.manifest)
+        try:
+            joined = [] if content is None else [Manifest.from_bytes(content, where)]
+            shards = [] if content is None else json.loads(content).get("pieces", ())
+            return joined + [Manifest.from_bytes(json.dumps(shard).encode(), where) for shard in shards]
+        except TornManifestError as error:
+            log.warning("%s", error)
+            return []
+
+    def _manifest_of(self, name: ExportName, kept: dict[ExportName, Manifest]) -> Manifest:
+        manifest = read_manifest_or_none(self.directory, name.manifest) or kept.get(name)
         if manifest is None:
             raise PolarSourceError(
-                f"{self.directory.url_of(name)} is missing: the piece {piece} of {self.window} is not exported. Clear "
-                "its export task; destination= and filters= must be the same there as here"
+                f"{self.directory.url_of(name.manifest)} is missing or torn: clear the export task of {name.window}"
             )
         return manifest
-
-    def _check_alike(self, manifests: Sequence[Manifest]) -> None:
-        first = manifests[0]
-        for other in manifests[1:]:
-            if other.layout != first.layout:
-                raise PolarSourceError(
-                    f"the pieces {first.window} and {other.window} are laid out differently ({first.layout} and "
-                    f"{other.layout}): export them again in one way"
-                )
-
-    def _unfold(self, manifests: Sequence[Manifest]) -> None:
-        """A manifest never names files that are not what it says: before files of the whole are replaced, it gives
-        way to the manifests of its pieces again."""
-        if len(manifests) > 1 and self._earlier:
-            for manifest in manifests:
-                self.directory.write(manifest_name(manifest.window, self.filters), manifest.to_bytes())
-            self.directory.remove(self.manifest_name)
 
     def _up_to_date(self, manifest: Manifest) -> Manifest:
         counted = self.reader.count(manifest.window)
         if counted == manifest.counted:
             return manifest
-        log.info("%s has %s events now, %s when exported: again", manifest.window, counted, manifest.counted)
+        log.info("%s has %s now, not %s: again", manifest.window, number_of(counted, "event"), f"{manifest.counted:,}")
         return self._export(manifest.window, manifest)
 
     def _join(self, manifests: Sequence[Manifest]) -> Manifest:
@@ -139,7 +171,7 @@ class Assembly:
             rows=sum(manifest.rows for manifest in manifests),
             counted=sum(manifest.counted for manifest in manifests),
             repeated=sum(manifest.repeated for manifest in manifests),
-            missing=[spot for manifest in manifests for spot in manifest.missing],
+            missing=[found for manifest in manifests for found in manifest.missing],
             files=[file for manifest in manifests for file in manifest.files],
         )
 
@@ -148,23 +180,19 @@ class Assembly:
         if len(manifests) > 1:
             content["pieces"] = [manifest.to_dict() for manifest in manifests]
         encoded = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
-        self.directory.write(self.manifest_name, encoded)
-        named = {file.path for file in whole.files}
-        # Pieces of an earlier plan, of other windows, are in the whole that was here before.
-        for manifest in [*self._earlier.values(), *manifests]:
-            names = [manifest_name(manifest.window, self.filters), *(file.path for file in manifest.files)]
-            for name in names:
-                if name not in named and name != self.manifest_name:
-                    self.directory.remove(name)
+        write_manifest(self.directory, self.name.manifest, encoded, whole.files)
+        # Shards of an earlier plan, of other windows, are in the whole that was here before.
+        for name in exports_in(self.directory, self.filters, whole.layout):
+            if name != self.name and self._is_assembled(name, whole):
+                self.directory.remove(name.manifest)
+        remove_unnamed(self.directory, self.name)
 
-    def _read_earlier(self) -> dict[EventWindow, Manifest]:
-        content = self.directory.read(self.manifest_name)
-        if content is None:
-            return {}
-        where = self.directory.url_of(self.manifest_name)
-        whole = Manifest.from_bytes(content, where)
-        pieces = [Manifest.from_bytes(json.dumps(p).encode(), where) for p in json.loads(content).get("pieces", ())]
-        return {manifest.window: manifest for manifest in pieces or [whole]}
+    def _is_assembled(self, name: ExportName, whole: Manifest) -> bool:
+        """Whether a manifest is of an earlier plan's shard, or of this one's and says nothing new."""
+        if name.window not in self.shards:
+            return name in self._earlier
+        shard = read_manifest_or_none(self.directory, name.manifest)
+        return shard is None or {file.path for file in shard.files} <= {file.path for file in whole.files}
 
 
 def _whole(pieces: Sequence[EventWindow]) -> EventWindow:

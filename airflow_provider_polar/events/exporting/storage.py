@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from airflow_provider_polar.exceptions import PolarDestinationError
@@ -14,6 +16,7 @@ from airflow_provider_polar.exceptions import PolarDestinationError
 _PREFIX_LISTING = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
 """Stores whose fsspec file systems list by prefix on the server, so that a directory of many windows stays cheap."""
 _COPY_PATIENCE = 60.0
+_BLOCK = 1 << 20
 
 
 class StoragePath(Protocol):
@@ -64,36 +67,54 @@ class Directory:
         """Puts a small object, replacing what is there in one step."""
         with self._saying("write", name):
             if self._is_local:
-                parent, _, last = self._at(name).rpartition("/")
-                between = f"{parent}/.{last}.tmp"
-                _make_folder(parent)
-                with open(between, "wb") as file:
+                with self._replacing(name) as between, open(between, "wb") as file:
                     file.write(content)
-                os.replace(between, self._at(name))
             else:
                 self._fs.pipe_file(self._at(name), content)
 
     def upload(self, local: str, name: str) -> None:
-        """Puts a local file whole; object stores show it only once it is complete."""
+        """Puts a local file whole; it is seen only once it is complete."""
         with self._saying("write", name):
             size = os.path.getsize(local)
             if self._is_local:
-                _make_folder(os.path.dirname(self._at(name)))
-                shutil.copyfile(local, self._at(name))
+                with self._replacing(name) as between:
+                    shutil.copyfile(local, between)
             else:
                 self._fs.put_file(local, self._at(name))
         self._expect_size(name, size)
 
-    def move(self, source: str, target: str, size: int) -> None:
-        """Gives an object its final name: in one step on a disk; by a copy within the store, checked by its size
-        before the source goes, elsewhere."""
+    def copy(self, source: str, target: str, size: int) -> None:
+        """Gives an object a second name; on a disk that is a link, where it has such."""
         with self._saying("write", target):
             if self._is_local:
-                os.replace(self._at(source), self._at(target))
-                return
-            self._fs.cp_file(self._at(source), self._at(target))
+                with self._replacing(target) as between:
+                    try:
+                        os.link(self._at(source), between)
+                    except FileNotFoundError:
+                        raise
+                    except OSError:
+                        shutil.copyfile(self._at(source), between)
+            else:
+                self._fs.cp_file(self._at(source), self._at(target))
         self._expect_size(target, size)
+
+    def move(self, source: str, target: str, size: int) -> None:
+        """Gives an object another name, the first one going last."""
+        self.copy(source, target, size)
         self.remove(source)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[str]:
+        """A file of this process alone that takes a name on the disk once it is written."""
+        between = f"{self._at(name)}.{uuid.uuid4().hex[:12]}.tmp"
+        _make_folder(os.path.dirname(between))
+        try:
+            yield between
+            os.replace(between, self._at(name))
+        except BaseException:
+            with suppress(OSError):
+                os.remove(between)
+            raise
 
     def _expect_size(self, name: str, size: int) -> None:
         # Azure copies in the background: for a moment the object may be shorter.
@@ -109,6 +130,16 @@ class Directory:
             self._forget()
             try:
                 return int(self._fs.info(self._at(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def sha256(self, name: str) -> str | None:
+        """The SHA-256 of an object's bytes, hexadecimal; None where there is none."""
+        with self._saying("read", name):
+            self._forget()
+            try:
+                with self._fs.open(self._at(name), "rb") as file:
+                    return _sha256(file)
             except FileNotFoundError:
                 return None
 
@@ -138,30 +169,40 @@ class Directory:
                 except OSError:
                     return
 
-    def names(self, prefix: str) -> list[str]:
-        """The names of objects directly in ``prefix``'s directory that begin with it, sorted."""
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The objects directly in ``prefix``'s directory whose names begin with it, with their bytes, by name."""
         parent, _, start = self._at(prefix).rpartition("/")
         with self._saying("list", prefix):
             self._forget()
             try:
                 if self._protocols.isdisjoint(_PREFIX_LISTING):
-                    found = [info["name"] for info in self._fs.ls(parent, detail=True) if info["type"] == "file"]
+                    listed = self._fs.ls(parent, detail=True)
                 else:
-                    found = self._fs.find(parent, prefix=start)
+                    listed = self._fs.find(parent, prefix=start, detail=True).values()
             except FileNotFoundError:
-                return []
+                return {}
+            found = {info["name"]: int(info["size"]) for info in listed if info["type"] == "file"}
         inside = prefix.rpartition("/")[0]
-        lasts = (path[len(parent) + 1 :] for path in self._relative_to(parent, found))
-        return sorted(f"{inside}/{n}" if inside else n for n in lasts if n.startswith(start) and "/" not in n)
+        lasts = {self._last(parent, path): size for path, size in found.items()}
+        names = sorted(name for name in lasts if name.startswith(start) and "/" not in name and name)
+        return {f"{inside}/{name}" if inside else name: lasts[name] for name in names}
 
-    def _relative_to(self, parent: str, found: list[str]) -> list[str]:
+    def _last(self, parent: str, path: str) -> str:
+        """A listed path relative to the directory listed; empty for one that is not in it."""
         strip: Callable[[str], str] = self._fs._strip_protocol
-        root = strip(parent).rstrip("/")
-        return [parent + strip(path)[len(root) :] for path in found if strip(path).startswith(root + "/")]
+        root = strip(parent).rstrip("/") + "/"
+        return strip(path)[len(root) :] if strip(path).startswith(root) else ""
 
     def _forget(self) -> None:
         # Listings are cached in the process; another worker may have written since.
         self._fs.invalidate_cache()
+
+
+def _sha256(file: Any) -> str:
+    found = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        found.update(block)
+    return found.hexdigest()
 
 
 def _make_folder(path: str) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.reading.proof import ARRIVING, MILLISECOND, Ask, Asking, Box, Reading, SliceReport
+from airflow_provider_polar.events.reading.proof import ARRIVING, HandedOn, Query, Reading, Requesting, SliceReport
 from airflow_provider_polar.events.reading.reader import count_window, read_slice
 from airflow_provider_polar.events.reading.slices import moment_at, whole_second
 from airflow_provider_polar.events.window import EventWindow
@@ -20,9 +20,7 @@ _CHUNKS = 16
 """Chunks that may turn out far smaller than they are to be, before the rest is taken as one."""
 
 
-def read_proved(
-    window: EventWindow, filters: EventFilters, grain: int = MILLISECOND, *, chunk_rows: int = CHUNK_ROWS
-) -> Reading[SliceReport]:
+def read_proved(window: EventWindow, filters: EventFilters, *, chunk_rows: int = CHUNK_ROWS) -> Reading[SliceReport]:
     """Reads a window like :func:`~airflow_provider_polar.events.reading.reader.read_slice`, but yields the rows of a
     chunk only once it was counted again after its reading, so that events which arrived meanwhile are in their place.
 
@@ -32,22 +30,21 @@ def read_proved(
     requests = 0
     start = window.start
     while start < window.end:
-        end, asks = window.end, 0
+        end, planning = window.end, 0
         if len(reports) < _CHUNKS + 8 * sum(report.rows for report in reports) // chunk_rows:
-            end, asks = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
-        rows, report = yield from _read_chunk(EventWindow(start, end), filters, grain)
-        requests += asks + report.requests
-        grain = report.grain
+            end, planning = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
+        rows, report = yield from _read_chunk(EventWindow(start, end), filters)
+        requests += planning + report.requests
         reports.append(report)
         if rows:
-            yield rows
+            yield HandedOn(rows, _joined(EventWindow(window.start, end), reports, requests))
         start = end
     return _joined(window, reports, requests)
 
 
-def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> Asking[tuple[datetime, int]]:
+def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> Requesting[tuple[datetime, int]]:
     """Where a chunk that starts with the window is to end, and the requests that it took to find out."""
-    moment = yield from moment_at(Box.of(window, filters), chunk_rows)
+    moment, _ = yield from moment_at(Query.of(window, filters), chunk_rows)
     if moment is None:
         return window.end, 1
     # A millisecond with more events than a chunk is a chunk.
@@ -55,36 +52,36 @@ def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> A
     return next((end for end in ends if window.start < end < window.end), window.end), 1
 
 
-def _read_chunk(chunk: EventWindow, filters: EventFilters, grain: int) -> Reading[tuple[list[EventRow], SliceReport]]:
+def _read_chunk(chunk: EventWindow, filters: EventFilters) -> Reading[tuple[list[EventRow], SliceReport]]:
     requests = 0
     for _ in range(_ROUNDS):
         rows: list[EventRow] = []
-        report = yield from _collected(read_slice(chunk, filters, grain), rows)
-        grain, requests = report.grain, requests + report.requests
-        if report.requests == 1 or not report.proved:
-            # One answer gave the rows and their count; or the report says already what is missing.
+        report = yield from _collected(read_slice(chunk, filters), rows)
+        requests += report.requests
+        if report.self_proved or not report.proved:
+            # One response gave the rows and their count; or the report says already what is missing.
             return rows, replace(report, requests=requests)
-        counted = yield from count_window(chunk, filters, grain)
+        counted = yield from count_window(chunk, filters)
         requests += 1
         if counted <= report.counted:
             return rows, replace(report, requests=requests)
-    spot = Box.of(chunk, filters, grain).spot(counted, report.counted, ARRIVING)
-    return rows, replace(report, requests=requests, counted=counted, missing=(*report.missing, spot))
+    lack = Query.of(chunk, filters).discrepancy(counted, report.counted, ARRIVING)
+    return rows, replace(report, requests=requests, counted=counted, missing=(*report.missing, lack))
 
 
-def _collected(reading: Reading[SliceReport], rows: list[EventRow]) -> Asking[SliceReport]:
-    answer = None
+def _collected(reading: Reading[SliceReport], rows: list[EventRow]) -> Requesting[SliceReport]:
+    response = None
     while True:
         try:
-            step = reading.send(answer)
+            step = reading.send(response)
         except StopIteration as stop:
             report: SliceReport = stop.value
             return report
-        answer = None
-        if isinstance(step, Ask):
-            answer = yield step
+        response = None
+        if isinstance(step, HandedOn):
+            rows += step.rows
         else:
-            rows += step
+            response = yield step
 
 
 def _joined(window: EventWindow, reports: Sequence[SliceReport], requests: int) -> SliceReport:
@@ -94,10 +91,10 @@ def _joined(window: EventWindow, reports: Sequence[SliceReport], requests: int) 
         rows=sum(report.rows for report in reports),
         counted=first.before + sum(report.inside for report in reports) + last.after,
         repeated=sum(report.repeated for report in reports),
-        missing=tuple(spot for report in reports for spot in report.missing),
+        missing=tuple(lack for report in reports for lack in report.missing),
         before=first.before,
         after=last.after,
         arrived=sum(report.arrived for report in reports),
         requests=requests,
-        grain=max(report.grain for report in reports),
+        self_proved=len(reports) == 1 and first.self_proved,
     )

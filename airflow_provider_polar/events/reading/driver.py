@@ -7,20 +7,22 @@ from typing import Any, TypeVar
 
 from airflow_provider_polar.api.client import AsyncPolarClient, PolarClient
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.api.requests import PolarRequest
+from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.events.reading.chunks import read_proved
-from airflow_provider_polar.events.reading.proof import MILLISECOND, Ask, Reading, SliceReport
+from airflow_provider_polar.events.reading.proof import Reading, SliceReport
 from airflow_provider_polar.events.reading.reader import count_window, read_slice
-from airflow_provider_polar.events.reading.slices import find_changed, plan_slices
+from airflow_provider_polar.events.reading.slices import Plan, find_changed, plan_slices
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 
 T = TypeVar("T")
-Sink = Callable[[list[EventRow]], None]
+Sink = Callable[[list[EventRow], SliceReport], None]
+"""Takes rows, and the report on everything that was handed on so far, these rows included."""
 Filters = EventFilters | Mapping[str, Any] | None
 
 
-def _no_rows(rows: list[EventRow]) -> None:
+def _no_rows(rows: list[EventRow], _: SliceReport) -> None:
     raise TypeError(f"{len(rows)} rows where none were to come")
 
 
@@ -28,9 +30,9 @@ def _require_proof(report: SliceReport) -> None:
     if not report.proved:
         raise PolarIncompleteError(
             f"{report.lost} events of {report.window} are counted by Polar and were not given, in "
-            f"{len(report.missing)} spots; the first: {report.missing[0].to_dict()}. Read the window again later; if "
-            "they stay missing, Polar's support needs these spots.",
-            missing=[spot.to_dict() for spot in report.missing],
+            f"{len(report.missing)} places; the first: {report.missing[0].to_dict()}. Read the window again later; "
+            "where they stay missing, Polar's support needs these places.",
+            missing=[lack.to_dict() for lack in report.missing],
         )
 
 
@@ -45,25 +47,27 @@ class CompleteReader:
     def __init__(self, client: PolarClient, filters: Filters = None) -> None:
         self.client = client
         self.filters = EventFilters.parse(filters)
-        self._grain = MILLISECOND
 
     def count(self, window: EventWindow) -> int:
         """What Polar counts in the request that holds a window (its edge milliseconds whole): one request."""
-        return self._drive(count_window(window, self.filters, self._grain))
+        return self._drive(count_window(window, self.filters))
 
-    def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> list[tuple[EventWindow, int]]:
-        """Adjacent slices that make up the window, and about how many events each holds: one request a slice."""
+    def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> Plan:
+        """Adjacent slices that make up the window, and about how many events each holds: one request a slice. Where
+        it is one slice, that request's response comes along, for :meth:`read`."""
         return self._drive(plan_slices(window, self.filters, target_rows=target_rows))
 
-    def read(self, window: EventWindow, sink: Sink) -> SliceReport:
+    def read(self, window: EventWindow, sink: Sink, *, page: RowPage | None = None) -> SliceReport:
         """Reads one slice, one request after the other.
 
-        :param sink: takes the rows in lists, in order of (timestamp, id), each event once. What the report does
-            not prove is to be read again, or reported.
+        :param sink: takes the rows in lists, in order of (timestamp, id), each event once, and the report so far, as
+            if the slice ended with these rows: what follows can be read later as a slice of its own. What a report
+            does not prove is to be read again, or reported.
+        :param page: the response to the window's first request, if in hand just now (see :class:`Plan`); it counts
+            as one of the report's requests.
+        :raises PolarIncompleteError: the server's bounds are not whole milliseconds; a retry does not help.
         """
-        report = self._drive(read_slice(window, self.filters, self._grain), sink)
-        self._grain = max(self._grain, report.grain)
-        return report
+        return self._drive(read_slice(window, self.filters, page), sink)
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         """The final proof: the slices whose count is not what it was when they were read, to be read again.
@@ -78,33 +82,33 @@ class CompleteReader:
 
         :raises PolarIncompleteError: after the last event, where some are counted and not given.
         """
-        reading = read_proved(window, self.filters, self._grain)
-        answer = None
+        reading = read_proved(window, self.filters)
+        response = None
         while True:
             try:
-                step = reading.send(answer)
+                step = reading.send(response)
             except StopIteration as stop:
                 _require_proof(stop.value)
                 return
-            answer = None
-            if isinstance(step, Ask):
-                answer = self.client.list_rows(step.request)
+            response = None
+            if isinstance(step, PolarRequest):
+                response = self.client.list_rows(step)
             else:
-                yield from step
+                yield from step.rows
 
     def _drive(self, reading: Reading[T], sink: Sink = _no_rows) -> T:
-        answer = None
+        response = None
         while True:
             try:
-                step = reading.send(answer)
+                step = reading.send(response)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            answer = None
-            if isinstance(step, Ask):
-                answer = self.client.list_rows(step.request)
+            response = None
+            if isinstance(step, PolarRequest):
+                response = self.client.list_rows(step)
             else:
-                sink(step)
+                sink(step.rows, step.so_far)
 
 
 class AsyncCompleteReader:
@@ -113,21 +117,18 @@ class AsyncCompleteReader:
     def __init__(self, client: AsyncPolarClient, filters: Filters = None) -> None:
         self.client = client
         self.filters = EventFilters.parse(filters)
-        self._grain = MILLISECOND
 
     async def count(self, window: EventWindow) -> int:
         """See :meth:`CompleteReader.count`."""
-        return await self._drive(count_window(window, self.filters, self._grain))
+        return await self._drive(count_window(window, self.filters))
 
-    async def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> list[tuple[EventWindow, int]]:
+    async def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> Plan:
         """See :meth:`CompleteReader.plan`."""
         return await self._drive(plan_slices(window, self.filters, target_rows=target_rows))
 
-    async def read(self, window: EventWindow, sink: Sink) -> SliceReport:
+    async def read(self, window: EventWindow, sink: Sink, *, page: RowPage | None = None) -> SliceReport:
         """See :meth:`CompleteReader.read`."""
-        report = await self._drive(read_slice(window, self.filters, self._grain), sink)
-        self._grain = max(self._grain, report.grain)
-        return report
+        return await self._drive(read_slice(window, self.filters, page), sink)
 
     async def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         """See :meth:`CompleteReader.verify`."""
@@ -135,31 +136,31 @@ class AsyncCompleteReader:
 
     async def iter_rows(self, window: EventWindow) -> AsyncIterator[EventRow]:
         """See :meth:`CompleteReader.iter_rows`."""
-        reading = read_proved(window, self.filters, self._grain)
-        answer = None
+        reading = read_proved(window, self.filters)
+        response = None
         while True:
             try:
-                step = reading.send(answer)
+                step = reading.send(response)
             except StopIteration as stop:
                 _require_proof(stop.value)
                 return
-            answer = None
-            if isinstance(step, Ask):
-                answer = await self.client.list_rows(step.request)
+            response = None
+            if isinstance(step, PolarRequest):
+                response = await self.client.list_rows(step)
             else:
-                for row in step:
+                for row in step.rows:
                     yield row
 
     async def _drive(self, reading: Reading[T], sink: Sink = _no_rows) -> T:
-        answer = None
+        response = None
         while True:
             try:
-                step = reading.send(answer)
+                step = reading.send(response)
             except StopIteration as stop:
                 result: T = stop.value
                 return result
-            answer = None
-            if isinstance(step, Ask):
-                answer = await self.client.list_rows(step.request)
+            response = None
+            if isinstance(step, PolarRequest):
+                response = await self.client.list_rows(step)
             else:
-                sink(step)
+                sink(step.rows, step.so_far)

@@ -1,7 +1,7 @@
-"""What a reading asks, what it was given, and what is proved by the API's counts. No I/O.
+"""What a reading requests, what it was given, and what is proved by the API's counts. No I/O.
 
-A :class:`Box` is the part of the event space that one request is answered for: a range of whole milliseconds and
-filters. A box is proved when as many rows were given as Polar counts in it.
+A :class:`Query` is a range of whole milliseconds and filters, for which one request is answered. It is proved when as
+many rows were given as Polar counts for it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,9 @@ from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting, PolarRe
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
 from airflow_provider_polar.events.window import EventWindow, moment_text
 
-MILLISECOND = 1
-"""The grain of the bounds of Polar's list: whole milliseconds."""
-SECOND = 1000
-"""The grain that its server had until July 2026."""
-
 NOT_GIVEN = "not given: in Polar's index but not in its store"
 NOT_PROVABLE = "not provable: nothing tells these events apart, and pages repeat and skip them"
-NOT_EXAMINED = "not examined: the limit of requests for doubtful spots was reached"
+NOT_EXAMINED = "counted twice or not given, not examined: the limit of requests for discrepancies was reached"
 ARRIVING = "arriving: new events kept coming in while it was read"
 
 _EARLIEST, _LATEST = to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC))
@@ -32,27 +27,19 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """A list request that a driver is to answer with its :class:`RowPage`."""
+class HandedOn:
+    """Rows in their final order, and what is proved up to them.
 
-    request: PolarRequest
-
-
-Asking = Generator[Ask, "RowPage | None", T]
-Reading = Generator["Ask | list[EventRow]", "RowPage | None", T]
-
-
-def cell_start(ms: int, grain: int) -> int:
-    """The latest moment, at or before ``ms``, from which a request of this grain can start.
-
-    Bounds are exclusive, so at the grain of seconds a request starts one millisecond after a whole second.
+    :param rows: at least one, in order of (timestamp, id).
+    :param so_far: on everything that was handed on, these rows included, as if the slice ended with them.
     """
-    return (ms - 1) // grain * grain + 1
+
+    rows: list[EventRow]
+    so_far: SliceReport
 
 
-def reach(ms: int, grain: int) -> int:
-    """The earliest end, at or after ``ms``, that a request of this grain can have."""
-    return -(-ms // grain) * grain
+Requesting = Generator[PolarRequest, "RowPage | None", T]
+Reading = Generator["PolarRequest | HandedOn", "RowPage | None", T]
 
 
 def _bound(ms: int) -> datetime | None:
@@ -65,68 +52,69 @@ def _moment(ms: int) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """The events that one request is answered for.
+class Query:
+    """The filters and bounds that one request is answered for.
 
     :param start: first millisecond (since 1970) in it.
     :param end: first millisecond after it.
-    :param grain: what the bounds are multiples of, :data:`MILLISECOND` or :data:`SECOND`.
     :param narrowing: how it was narrowed beyond the user's filters, in words, by property.
     """
 
     start: int
     end: int
     filters: EventFilters
-    grain: int = MILLISECOND
     narrowing: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, window: EventWindow, filters: EventFilters, grain: int = MILLISECOND) -> Box:
-        """The smallest box that holds a window."""
-        return cls(cell_start(window.start_ms, grain), reach(window.end_ms, grain), filters, grain)
+    def of(cls, window: EventWindow, filters: EventFilters) -> Query:
+        """The smallest query that holds a window."""
+        return cls(window.start_ms, window.end_ms, filters)
+
+    def __str__(self) -> str:
+        return f"[{moment_text(_moment(self.start))}, {moment_text(_moment(self.end))})"
 
     def __contains__(self, row: EventRow) -> bool:
         return self.start <= row.ms < self.end
 
-    def ask(self, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp") -> Ask:
+    def request(self, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp") -> PolarRequest:
         """The request for a page of it."""
-        return Ask(
-            list_events(
-                self.filters,
-                start_timestamp=_bound(self.start - 1),
-                end_timestamp=_bound(self.end),
-                page=page,
-                limit=limit,
-                sorting=sorting,
-            )
+        return list_events(
+            self.filters,
+            start_timestamp=_bound(self.start - 1),
+            end_timestamp=_bound(self.end),
+            page=page,
+            limit=limit,
+            sorting=sorting,
         )
 
-    def between(self, start: int, end: int) -> Box:
+    def between(self, start: int, end: int) -> Query:
         """The same for another range of milliseconds."""
         return replace(self, start=start, end=end)
 
-    def narrowed(self, filters: EventFilters, words: Mapping[str, str]) -> Box:
+    def narrowed(self, filters: EventFilters, words: Mapping[str, str]) -> Query:
         """A part of it: filters that include its own, and how they differ in words."""
         merged = dict(self.narrowing)
         for key, text in words.items():
             merged[key] = f"{merged[key]} and {text}" if key in merged else text
         return replace(self, filters=filters, narrowing=merged)
 
-    def spot(self, counted: int, given: int, reason: str) -> Spot:
-        """It, as a spot that is not proved."""
-        return Spot(_moment(self.start), _moment(self.end), counted, given, reason, dict(self.narrowing))
+    def discrepancy(self, counted: int, given: int, reason: str) -> Discrepancy:
+        """It, as one that is not proved."""
+        return Discrepancy(_moment(self.start), _moment(self.end), counted, given, reason, dict(self.narrowing))
 
 
-def asked(box: Box, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp") -> Asking[RowPage]:
-    """Asks for a page of a box. Rows outside the box are kept: a caller may learn from them."""
-    answer = yield box.ask(page=page, limit=limit, sorting=sorting)
-    if answer is None:
-        raise TypeError("an Ask must be answered with its RowPage")
-    return answer
+def requested(
+    query: Query, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
+) -> Requesting[RowPage]:
+    """Requests a page of a query. Rows outside its bounds are kept: a caller may learn from them."""
+    response = yield query.request(page=page, limit=limit, sorting=sorting)
+    if response is None:
+        raise TypeError("a request must be answered with its RowPage")
+    return response
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Discrepancy:
     """Where the API counts more events than it gives.
 
     :param start: aware, UTC.
@@ -134,7 +122,7 @@ class Spot:
     :param counted: what the API counts there.
     :param given: distinct events (and proved repetitions) that it gave.
     :param reason: why they differ, as far as is known.
-    :param narrowing: what besides the time narrows the spot down, in words, by property.
+    :param narrowing: what besides the time narrows it down, in words, by property.
     """
 
     start: datetime
@@ -168,26 +156,27 @@ class SliceReport:
     :param window: the slice.
     :param rows: events handed on, each once.
     :param counted: what the API counts in the request that holds the slice: ``rows``, what is in ``before``,
-        ``after`` and ``repeated``, and what the spots in ``missing`` lost.
+        ``after`` and ``repeated``, and what the discrepancies in ``missing`` lost.
     :param repeated: how often events were counted again after their first time.
-    :param missing: the spots that are not proved.
+    :param missing: the discrepancies that are not proved.
     :param before: rows that the request brought along from before the window (its first millisecond is whole).
     :param after: likewise from after it.
     :param arrived: events that became visible while it was read.
     :param requests: requests that it took.
-    :param grain: milliseconds that the server's bounds are multiples of, as far as it showed.
+    :param self_proved: one response that was not a full page held every row and its count, so no further count is
+        needed. (A full page never is: an early newcomer can push an old event off it.)
     """
 
     window: EventWindow
     rows: int
     counted: int
     repeated: int = 0
-    missing: tuple[Spot, ...] = ()
+    missing: tuple[Discrepancy, ...] = ()
     before: int = 0
     after: int = 0
     arrived: int = 0
     requests: int = 0
-    grain: int = MILLISECOND
+    self_proved: bool = False
 
     @property
     def proved(self) -> bool:
@@ -197,7 +186,7 @@ class SliceReport:
     @property
     def lost(self) -> int:
         """Events that are counted and were not given."""
-        return sum(spot.lost for spot in self.missing)
+        return sum(found.lost for found in self.missing)
 
     @property
     def inside(self) -> int:
@@ -206,14 +195,14 @@ class SliceReport:
 
 
 class Found:
-    """What was given of a box: distinct rows, proved repetitions, spots that are not proved."""
+    """What was given for a query: distinct rows, proved repetitions, discrepancies that are not proved."""
 
     __slots__ = ("missing", "repeated", "rows")
 
     def __init__(self, rows: Iterable[EventRow] = ()) -> None:
         self.rows: dict[str, EventRow] = {}
         self.repeated: list[EventRow] = []
-        self.missing: list[Spot] = []
+        self.missing: list[Discrepancy] = []
         for row in rows:
             if row.id in self.rows:
                 self.repeated.append(row)
@@ -225,51 +214,56 @@ class Found:
         """Places in Polar's index that gave a row."""
         return len(self.rows) + len(self.repeated)
 
-    def notice(self, rows: Iterable[EventRow], box: Box) -> None:
-        """Adds rows that another page or a part of the box gave; that such a row comes again says nothing."""
-        self.rows.update((row.id, row) for row in rows if row in box)
+    def noticing(self, rows: Iterable[EventRow]) -> Found:
+        """Itself with rows that another page gave; that a row comes again there says nothing."""
+        self.rows.update((row.id, row) for row in rows)
+        return self
+
+    def within(self, query: Query) -> Found:
+        """The part of it that another query holds; nothing is missing yet."""
+        return Found(row for row in [*self.rows.values(), *self.repeated] if row in query)
+
+    def repeating(self, counted: int) -> Found:
+        """Itself, with what is counted beyond its rows taken as some of them again."""
+        first = next(iter(self.rows.values()))
+        self.repeated = [first] * (counted - len(self.rows))
+        return self
 
     def include(self, other: Found) -> None:
-        """Adds what was given of a part of the box that no other part holds."""
+        """Adds what was given of a part of the query that no other part holds."""
         self.rows.update(other.rows)
         self.repeated += other.repeated
         self.missing += other.missing
 
-    def add_known(self, rows: Iterable[EventRow]) -> bool:
-        """Adds rows that were given earlier and were not given now; whether the counts leave room for them."""
+    def add_known(self, rows: Iterable[EventRow]) -> None:
+        """Adds rows that were given earlier and were not given now: so much less is missing."""
         for row in rows:
             if row.id in self.rows:
                 continue
             self.rows[row.id] = row
-            at = next((i for i, spot in enumerate(self.missing) if spot.start <= row.timestamp < spot.end), None)
-            if at is None:
-                return False
-            spot = replace(self.missing[at], given=self.missing[at].given + 1)
-            self.missing[at : at + 1] = [spot] if spot.lost else []
-        return True
+            at = next((i for i, lack in enumerate(self.missing) if lack.start <= row.timestamp < lack.end), None)
+            if at is not None:
+                lack = replace(self.missing[at], given=self.missing[at].given + 1)
+                self.missing[at : at + 1] = [lack] if lack.lost else []
 
-    def lacking(self, box: Box, counted: int, reason: str) -> Found:
-        """Itself, with what is not given of the box as one spot in the place of finer ones."""
-        self.missing = [box.spot(counted, self.given, reason)] if counted > self.given else []
+    def lacking(self, query: Query, counted: int, reason: str) -> Found:
+        """Itself, with what is not given of the query as one discrepancy in the place of finer ones."""
+        self.missing = [query.discrepancy(counted, self.given, reason)] if counted > self.given else []
         return self
-
-    def before(self, ms: int) -> Found:
-        """The part of it before a millisecond."""
-        part = Found()
-        part.rows = {key: row for key, row in self.rows.items() if row.ms < ms}
-        part.repeated = [row for row in self.repeated if row.ms < ms]
-        part.missing = [spot for spot in self.missing if to_ms(spot.start) < ms]
-        return part
 
 
 class Budget:
-    """How many more requests may go into doubtful spots. A part of a budget also draws on the whole."""
+    """How many more requests may go into discrepancies. A part of a budget also draws on the whole.
 
-    __slots__ = ("_left", "_whole")
+    :ivar confirmed: events that turned out to be counted twice.
+    """
+
+    __slots__ = ("_left", "_whole", "confirmed")
 
     def __init__(self, requests: int, whole: Budget | None = None) -> None:
         self._left = requests
         self._whole = whole
+        self.confirmed: int = 0 if whole is None else whole.confirmed
 
     @property
     def left(self) -> int:
@@ -279,6 +273,11 @@ class Budget:
         self._left -= 1
         if self._whole is not None:
             self._whole.spend()
+
+    def confirm(self, events: int) -> None:
+        self.confirmed += events
+        if self._whole is not None:
+            self._whole.confirm(events)
 
     def part(self, requests: int) -> Budget:
         return Budget(requests, self)

@@ -254,10 +254,10 @@ def _read(
         except StopIteration as stop:
             return rows, stop.value
         answer = None
-        if isinstance(step, list):
-            rows += map(SeenEvent.of, step)
+        if isinstance(step, PolarRequest):
+            answer = yield step
         else:
-            answer = yield step.request
+            rows += map(SeenEvent.of, step.rows)
 
 
 def payload_of(rows: Sequence[SeenEvent]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -71,6 +71,6 @@ class FieldChoice:
         """The columns of a table: known fields and, at the end, the extra ones as one."""
         return (*self.known, EXTRA) if self.extra else self.known
 
-    def to_list(self) -> list[Any]:
-        """What a manifest says of it."""
-        return list(self.columns)
+    def keeps(self, field: str) -> bool:
+        """Whether a field of an event is in the files, under its name or among the extra ones."""
+        return field in self.known or (self.extra and field not in EVENT_FIELDS)

@@ -15,6 +15,7 @@ from airflow_provider_polar.exceptions import PolarConfigurationError
 _ROW_GROUP = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TWO_TO_63 = 1 << 63
 _JSON_TEXT = ("customer", "metadata")
 
 
@@ -50,8 +51,20 @@ def _json_text(raw: bytes | None) -> str | None:
     return None if raw is None or raw == b"null" else raw.decode()
 
 
-def _integer(raw: bytes | None) -> int | None:
-    return None if raw is None or raw == b"null" else int(raw)
+def _integer(row: EventRow, name: str) -> int | None:
+    try:
+        value = row.get(name)
+    except msgspec.ValidationError:
+        value = "beyond any number"
+    if value is None:
+        return None
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(whole, int) or not -_TWO_TO_63 <= whole < _TWO_TO_63:
+        raise PolarConfigurationError(
+            f"the {name} of event {row.id} is no 64-bit integer, and a parquet column holds nothing else: export with "
+            f"exclude_fields=['{name}'], or as jsonl or csv"
+        )
+    return whole
 
 
 class ParquetRowWriter:
@@ -73,14 +86,16 @@ class ParquetRowWriter:
         self._rows.append(row)
         if len(self._rows) >= _ROW_GROUP:
             self._flush()
-        return sum(len(memoryview(raw)) for raw in row.values.values())
+        return sum(len(memoryview(raw)) for name, raw in row.values.items() if self._fields.keeps(name))
 
     def _column(self, name: str) -> list[Any]:
         if name == "timestamp":
             return [(row.timestamp - _EPOCH) // _MICROSECOND for row in self._rows]
         if name == EXTRA:
             return [_json_text(extra_object(row)) for row in self._rows]
-        convert = _integer if name == "child_count" else _json_text if name in _JSON_TEXT else _text
+        if name == "child_count":
+            return [_integer(row, name) for row in self._rows]
+        convert = _json_text if name in _JSON_TEXT else _text
         return [convert(bytes(row.values[name]) if name in row.values else None) for row in self._rows]
 
     def _flush(self) -> None:
@@ -93,5 +108,9 @@ class ParquetRowWriter:
 
     def close(self) -> None:
         """Ends the file; the stream given stays open."""
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+            self._writer.close()
+        finally:
+            # Else it tries again when it is collected, on a file that is closed.
+            self._writer.is_open = False

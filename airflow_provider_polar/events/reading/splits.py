@@ -1,6 +1,6 @@
-"""How the events of one moment, which time does not divide, are cut by their other properties. Decisions only.
+"""How the events of one moment, which time does not divide, are split by their other properties. Decisions only.
 
-A cut is chosen by a sample of the events and proved by Polar's counts: its parts must add up. So it may guess, for
+A split is chosen by a sample of the events and proved by Polar's counts: its parts must add up. So it may guess, for
 example that no event has a customer that the sample lacks, and costs no more than requests where it guesses wrong.
 """
 
@@ -10,27 +10,33 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Any
+from urllib.parse import quote
 
 from airflow_provider_polar.api.filters import EventFilters, FilterClause
 from airflow_provider_polar.api.rows import EventRow
 
 _MOST_PARTS = 8
 _AIM = 70
-"""Events that a part is to hold: a sample is no exact measure, and a part of more than a page is cut again."""
+"""Events that a part is to hold: a sample is no exact measure, and a part of more than a page is split again."""
 _PAGE = 85
 """Events up to which a part is expected to fit into one page."""
 _MOST_VALUES = 50
 """Values in one list parameter: a URL has its limits."""
-_INTEGERS = range(-(2**31), 2**31)
+MOST_CHARACTERS = 7_000
+"""Characters that the values of :func:`telling` may take in a URL: servers and proxies take 8,000 at least."""
+_MOST_ESCAPE = 0.06
+"""How likely another event may be to have the values of :func:`telling`, too."""
+_BOOLEANS = {True: "true", False: "false"}
+"""Polar compares booleans as these texts; a boolean in a filter matches nothing."""
 _OWN_PROPERTIES = ("name", "source", "timestamp")
 """Properties of a filter that a metadata key of the same name cannot be reached past."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a cut.
+    """One part of a split.
 
     :param words: by property, what narrows it.
     :param expected: events in it, going by the sample.
@@ -42,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Split:
     """Parts that do not overlap, the likely fuller ones first where the last may be empty."""
 
     key: str
@@ -59,29 +65,70 @@ class Cut:
         return max(part.expected for part in self.parts)
 
 
-def find_cuts(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Cut]:
-    """Cuts that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
+def find_splits(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Split]:
+    """Splits that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
 
     :param filters: the events' filters so far; every part's filters include them.
     """
     wanted = min(_MOST_PARTS, max(2, ceil(counted / _AIM)))
     scale = counted / max(1, len(sample))
-    cutter = _Cutter(sample, wanted, scale, filters)
-    cuts = [cut for cut in cutter.cuts() if len(cut.parts) > 1 and cut.largest <= 0.9 * counted]
-    return sorted(cuts, key=lambda cut: (cut.cost, cut.key))
+    splitter = _Splitter(sample, wanted, scale, filters)
+    splits = [split for split in splitter.splits() if len(split.parts) > 1 and split.largest <= 0.9 * counted]
+    return sorted(splits, key=lambda split: (split.cost, split.key))
 
 
 def alike(row: EventRow, filters: EventFilters) -> EventFilters:
     """Filters that keep only events which look like this one."""
     clauses = []
     for key, value in {"name": row.get("name"), "source": row.get("source"), **_metadata(row)}.items():
-        if isinstance(value, (bool, str)) or value in _INTEGERS:
-            clauses.append(FilterClause(property=key, operator="eq", value=value))  # type: ignore[arg-type]
+        if isinstance(value, bool):
+            clauses.append(FilterClause(property=key, operator="eq", value=_BOOLEANS[value]))
+        elif isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
+            clauses.append(FilterClause(property=key, operator="eq", value=value))
     narrowed = filters.also(*clauses)
     customer = row.get("external_customer_id")
     if customer and filters.customer_id is None:
         narrowed = narrowed.model_copy(update={"external_customer_id": [customer]})
     return narrowed
+
+
+def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | None:
+    """Filters that keep only events with the values of these rows, under properties that tell events apart so well
+    that hardly another event has these values; None where there are none, or the request would be too long."""
+    columns = {f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows] for key in _keys(rows[0])}
+    if filters.customer_id is None and filters.external_customer_id is None:
+        columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]
+    metadata = dict(filters.metadata or {})
+    customers = filters.external_customer_id
+    escape, size = 1.0, 0
+    for parameter, values in sorted(columns.items(), key=lambda column: (-len(set(map(str, column[1]))), column[0])):
+        key = parameter.removeprefix("metadata[").removesuffix("]")
+        if key in metadata or not all(_is_text_or_integer(value) for value in values):
+            continue
+        texts = sorted({str(value) for value in values})
+        # With N values that come up equally often, n rows share one n * n / 2N times; another event does n / N times.
+        share = 2 * (len(values) - len(texts)) / len(values)
+        longer = size + sum(len(quote(parameter)) + len(quote(text)) + 2 for text in texts)
+        if share >= 1 or longer > MOST_CHARACTERS:
+            continue
+        escape, size = escape * max(share, 1 / len(values)), longer
+        if parameter == "external_customer_id":
+            customers = texts
+        else:
+            metadata[key] = texts
+        if escape <= _MOST_ESCAPE:
+            return filters.model_copy(
+                update={"metadata": metadata or None, "external_customer_id": customers},
+            )
+    return None
+
+
+def _keys(row: EventRow) -> list[str]:
+    return list(row.get("metadata") or {})
+
+
+def _is_text_or_integer(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and value != ""
 
 
 def _metadata(row: EventRow) -> dict[str, bool | int | float | str]:
@@ -93,11 +140,11 @@ def _metadata(row: EventRow) -> dict[str, bool | int | float | str]:
     return {path: value for path, value in flat.items() if path and path not in _OWN_PROPERTIES}
 
 
-class _Cutter:
+class _Splitter:
     def __init__(self, sample: Sequence[EventRow], wanted: int, scale: float, filters: EventFilters) -> None:
         self.sample, self.wanted, self.scale, self.filters = sample, wanted, scale, filters
 
-    def cuts(self) -> Iterator[Cut]:
+    def splits(self) -> Iterator[Split]:
         for property_ in ("name", "source"):
             values = [row.get(property_) for row in self.sample]
             if not all(isinstance(value, str) for value in values):
@@ -119,7 +166,7 @@ class _Cutter:
         words = " and ".join(f"{clause.operator} {clause.value!r}" for clause in clauses)
         return Part(self.filters.also(*clauses), {property_: words}, size * self.scale)
 
-    def _by_value(self, property_: str, values: Sequence[Any]) -> Cut:
+    def _by_value(self, property_: str, values: Sequence[Any]) -> Split:
         """One part a value, and one for all others."""
         known = Counter(values).most_common()
         parts = [
@@ -127,18 +174,18 @@ class _Cutter:
             for value, size in known
         ]
         others = [FilterClause(property=property_, operator="ne", value=value) for value, _ in known]
-        return Cut(property_, (*parts, self._part(property_, others, 0)))
+        return Split(property_, (*parts, self._part(property_, others, 0)))
 
-    def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Cut]:
+    def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Split]:
         kinds = Counter(type(value) for value in values if value is not None)
         kind = kinds.most_common(1)[0][0]
         if kind is bool:
             true = sum(value is True for value in values)
-            yield Cut(
+            yield Split(
                 key,
                 (
-                    self._part(key, [FilterClause(property=key, operator="eq", value=True)], true),
-                    self._part(key, [FilterClause(property=key, operator="ne", value=True)], len(values) - true),
+                    self._part(key, [FilterClause(property=key, operator="eq", value="true")], true),
+                    self._part(key, [FilterClause(property=key, operator="ne", value="true")], len(values) - true),
                 ),
             )
         elif kind is str:
@@ -148,7 +195,7 @@ class _Cutter:
             numbers = [value if isinstance(value, (int, float)) else 0 for value in values]
             yield self._by_range(key, numbers, _integer_between)
 
-    def _by_range(self, property_: str, values: Sequence[Any], between: Callable[[Any, Any], Any]) -> Cut:
+    def _by_range(self, property_: str, values: Sequence[Any], between: Callable[[Any, Any], Any]) -> Split:
         """Ranges of about equal size, the outer ones open."""
         sizes = Counter(values)
         aim = len(values) / self.wanted
@@ -163,7 +210,7 @@ class _Cutter:
                 parts.append(held)
                 held = 0
         edges = pairwise([None, *bounds, None])
-        return Cut(
+        return Split(
             property_,
             tuple(
                 self._part(property_, list(_range(property_, low, high)), size)
@@ -171,7 +218,7 @@ class _Cutter:
             ),
         )
 
-    def _by_customer(self, field: str, given: list[str] | None) -> Iterator[Cut]:
+    def _by_customer(self, field: str, given: list[str] | None) -> Iterator[Split]:
         """Lists of customers. There is no "all others", so the sample has to show them all."""
         values = [row.get(field) for row in self.sample]
         if None in values:
@@ -190,7 +237,7 @@ class _Cutter:
                 load = 0
             bins[-1].append(value)
             load += size
-        yield Cut(
+        yield Split(
             field,
             tuple(
                 Part(
@@ -210,10 +257,17 @@ def _range(property_: str, low: Any, high: Any) -> Iterator[FilterClause]:
         yield FilterClause(property=property_, operator="lt", value=high)
 
 
+def _is_polar_integer(value: int) -> bool:
+    """Whether a filter takes it: 32 bits."""
+    return -(2**31) <= value < 2**31
+
+
 def _integer_between(low: float, high: float) -> int | None:
-    """An integer above ``low`` and not above ``high`` that Polar takes."""
+    """An integer above ``low`` and not above ``high`` that Polar takes; None also for what is no finite number."""
+    if not (isfinite(low) and isfinite(high)):
+        return None
     bound = floor(high)
-    return bound if bound > low and bound in _INTEGERS else None
+    return bound if bound > low and _is_polar_integer(bound) else None
 
 
 def _text_between(low: str, high: str) -> str:
