@@ -259,6 +259,103 @@ def test_a_row_that_is_not_given_is_not_taken_for_a_repetition(collapsed: bool, 
         assert [(report.rows, report.repeated, report.lost) for report in reports] == [(given, 0, 1)] * 12
 
 
+def test_alike_events_of_which_half_are_not_given_are_never_complete() -> None:
+    """120 milliseconds in one window: each holds an event, and one like it that the store lacks."""
+    moments = [DAY + timedelta(minutes=minute) for minute in range(120)]
+    with readings(collapse_duplicates=True) as polar:
+        polar.polar.add_events([event(moment, n=n) for n, moment in enumerate(moments)])
+        polar.polar.add_events([event(moment, n=n) for n, moment in enumerate(moments)], store=False)
+        report = polar.read()
+        assert polar.ids == polar.truth()
+        assert (report.rows, report.repeated, report.lost) == (120, 0, 120)
+
+
+def bare(count: int, seed: int = 1) -> list[dict[str, Any]]:
+    """Events that nothing but their time tells apart."""
+    return [event(item["timestamp"]) for item in scattered(count, seed)]
+
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("once", "twice", "most"),
+    [
+        pytest.param(scattered(6_298), scattered(500, seed=2), 150, id="500 of 6,798"),
+        pytest.param(
+            scattered(6_298, within=HOUR, seconds=1), scattered(500, 2, HOUR, seconds=1), 150, id="on whole seconds"
+        ),
+        pytest.param([], scattered(600), 60, id="all of 600"),
+        pytest.param([], bare(600), 90, id="all of 600 that only time tells apart"),
+        pytest.param([], [event(NOON, n=n) for n in range(600)], 120, id="all of 600 of one millisecond"),
+        pytest.param(bare(1_900), bare(20, seed=2), 400, id="a few that only time tells apart"),
+        pytest.param([event(NOON, n=n) for n in range(60)], [event(NOON, n=99)], 40, id="one in a shared millisecond"),
+        pytest.param([], [event(NOON)], 30, id="one alone"),
+    ],
+)
+def test_events_counted_twice_cost_about_their_rows(
+    once: list[dict[str, Any]], twice: list[dict[str, Any]], most: int
+) -> None:
+    with readings(collapse_duplicates=True) as polar:
+        polar.polar.add_events(once)
+        polar.polar.add_events(twice, copies=2)
+        report = polar.read()
+        assert polar.ids == polar.truth()
+        assert report.proved
+        assert report.repeated == len(twice)
+        assert report.requests <= most
+        assert polar.reader.verify([report]) == []
+
+
+def test_events_not_given_are_found_among_many_counted_twice() -> None:
+    with readings(collapse_duplicates=True) as polar:
+        polar.polar.add_events(scattered(6_298))
+        polar.polar.add_events(scattered(500, seed=2), copies=2)
+        polar.polar.add_events(scattered(5, seed=3), store=False)
+        report = polar.read()
+        assert polar.ids == polar.truth()
+        assert (report.rows, report.repeated, report.lost) == (6_798, 500, 5)
+
+
+@pytest.mark.parametrize("value", [1.25, 5.0, 1e300, -(2.0**31), 2**31, 10**30, True, False, "", "true"])
+def test_any_value_in_metadata_can_be_counted_twice(value: Any) -> None:
+    """A number that is no 32-bit integer cannot be filtered by, and must not be tried out."""
+    cost = {"amount": value, "currency": "usd"}
+    with readings(collapse_duplicates=True) as polar:
+        polar.polar.add_events([event(NOON, v=value, _cost=cost)], copies=2)
+        polar.polar.add_events([event(NOON + HOUR, v=v, n=n) for n in range(130) for v in (value, 7)])
+        report = polar.read()
+        assert polar.ids == polar.truth()
+        assert (report.proved, report.repeated) == (True, 1)
+        assert report.requests < 60
+
+
+@pytest.mark.parametrize(
+    ("events", "most"),
+    [
+        pytest.param(scattered(12_533, within=HOUR), 131, id="microseconds"),
+        pytest.param(scattered(12_533, within=HOUR, seconds=1), 135, id="whole seconds"),
+        pytest.param([event(NOON, n=n) for n in range(5_000)], 150, id="one millisecond, told apart by an integer"),
+        pytest.param(
+            [event(NOON, customer=f"c{n}") for n in range(5_000)], 650, id="one millisecond, by customer alone"
+        ),
+        pytest.param([], 1, id="a quiet hour"),
+    ],
+)
+def test_budget_of_requests(polar: Readings, events: list[dict[str, Any]], most: int) -> None:
+    polar.polar.add_events(events)
+    report = polar.read()
+    assert polar.ids == polar.truth()
+    assert report.proved
+    assert report.requests <= most
+
+
+def test_a_small_window_streamed_is_one_request(polar: Readings) -> None:
+    polar.polar.add_events(scattered(99))
+    assert len(list(polar.reader.iter_rows(WINDOW))) == 99
+    assert len(polar.polar.requests) == 1
+
+
 @pytest.mark.parametrize("every", [2, 3])
 @pytest.mark.parametrize("rows", [1, 100])
 def test_short_pages_are_no_end(polar: Readings, every: int, rows: int) -> None:

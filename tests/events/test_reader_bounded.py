@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -169,6 +170,32 @@ def test_a_loss_masked_by_an_arrival_is_seen_by_the_final_count() -> None:
     rows, report = drive(read_proved(WINDOW, NO_FILTERS), index, most=100)
     assert len(rows) == 151
     assert report.proved
+
+
+def test_an_absurd_first_count_costs_next_to_nothing() -> None:
+    index = Index([to_ms(DAY) + 1_000 * n for n in range(1_000)])
+
+    def server(params: dict[str, str]) -> RowPage:
+        page = index(params)
+        return RowPage(page.rows, 10**9 if next(requests) == 1 else page.total_count)
+
+    requests = itertools.count(1)
+    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=20)
+    assert (len(rows), report.proved, report.counted) == (1_000, True, 1_000)
+    requests = itertools.count(1)
+    plan, planned = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)  # type: ignore[arg-type]
+    assert planned <= 11
+    assert len(plan.slices) <= 11  # type: ignore[attr-defined]
+
+
+def test_a_count_that_stays_absurd_is_planned_no_further_than_there_are_rows() -> None:
+    index = Index([to_ms(DAY) + 1_000 * n for n in range(1_000)])
+
+    def server(params: dict[str, str]) -> RowPage:
+        return RowPage(index(params).rows, 10**9)
+
+    _, planned = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)  # type: ignore[arg-type]
+    assert planned < 30
 
 
 def _answered(asking: Reading[list[EventWindow]], server: Server) -> tuple[list[EventWindow], int]:

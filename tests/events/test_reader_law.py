@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
@@ -44,6 +44,7 @@ def events(rng: random.Random, number: int, moments: int, values: int, copies: i
     lost=st.sampled_from([0, 0.01, 0.1, 1]),
     collapsed=st.booleans(),
 )
+@example(seed=1525164854, number=119, moments=134, values=40, copies=3, lost=0.01, collapsed=True)
 def test_everything_once_and_never_falsely_complete(seed, number, moments, values, copies, lost, collapsed) -> None:  # type: ignore[no-untyped-def]
     index = Index(events(random.Random(seed), number, moments, values, copies, lost), collapsed)
     rows, report = drive(read_slice(SECOND, NO_FILTERS), index)

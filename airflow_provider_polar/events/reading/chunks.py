@@ -7,8 +7,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.events.reading.proof import ARRIVING, HandedOn, Query, Reading, Requesting, SliceReport
+from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.events.reading.proof import (
+    ARRIVING,
+    HandedOn,
+    Query,
+    Reading,
+    Requesting,
+    SliceReport,
+    requested,
+)
 from airflow_provider_polar.events.reading.reader import count_window, read_slice
 from airflow_provider_polar.events.reading.slices import moment_at, whole_second
 from airflow_provider_polar.events.window import EventWindow
@@ -30,10 +38,14 @@ def read_proved(window: EventWindow, filters: EventFilters, *, chunk_rows: int =
     requests = 0
     start = window.start
     while start < window.end:
+        rest = EventWindow(start, window.end)
+        page: RowPage | None = yield from requested(Query.of(rest, filters))
         end, planning = window.end, 0
-        if len(reports) < _CHUNKS + 8 * sum(report.rows for report in reports) // chunk_rows:
-            end, planning = yield from _chunk_end(EventWindow(start, window.end), filters, chunk_rows)
-        rows, report = yield from _read_chunk(EventWindow(start, end), filters)
+        few = _CHUNKS + 8 * sum(report.rows for report in reports) // chunk_rows
+        if page is not None and page.total_count > chunk_rows and len(reports) < few:
+            page, planning = None, 2
+            end = yield from _chunk_end(rest, filters, chunk_rows)
+        rows, report = yield from _read_chunk(EventWindow(start, end), filters, page)
         requests += planning + report.requests
         reports.append(report)
         if rows:
@@ -42,21 +54,24 @@ def read_proved(window: EventWindow, filters: EventFilters, *, chunk_rows: int =
     return _joined(window, reports, requests)
 
 
-def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> Requesting[tuple[datetime, int]]:
-    """Where a chunk that starts with the window is to end, and the requests that it took to find out."""
+def _chunk_end(window: EventWindow, filters: EventFilters, chunk_rows: int) -> Requesting[datetime]:
+    """Where a chunk that starts with the window is to end."""
     moment, _ = yield from moment_at(Query.of(window, filters), chunk_rows)
     if moment is None:
-        return window.end, 1
+        return window.end
     # A millisecond with more events than a chunk is a chunk.
     ends = (whole_second(moment), moment, moment + timedelta(milliseconds=1))
-    return next((end for end in ends if window.start < end < window.end), window.end), 1
+    return next((end for end in ends if window.start < end < window.end), window.end)
 
 
-def _read_chunk(chunk: EventWindow, filters: EventFilters) -> Reading[tuple[list[EventRow], SliceReport]]:
+def _read_chunk(
+    chunk: EventWindow, filters: EventFilters, page: RowPage | None
+) -> Reading[tuple[list[EventRow], SliceReport]]:
     requests = 0
     for _ in range(_ROUNDS):
         rows: list[EventRow] = []
-        report = yield from _collected(read_slice(chunk, filters), rows)
+        report = yield from _collected(read_slice(chunk, filters, page), rows)
+        page = None
         requests += report.requests
         if report.self_proved or not report.proved:
             # One response gave the rows and their count; or the report says already what is missing.

@@ -11,7 +11,7 @@ that gives no row, and only then an event is said to be in the index and not in 
 the order within a millisecond is any: where every look gives one of the rows that are known, no other event is there.
 Looks cost requests for every event. Where many are counted twice it is inferred from many rows at once: each of them
 has a value of its own under one property, and the query narrowed to these values counts as many as without them; or
-the whole stretch and its halves count each row equally often. A place that is looked at by the way must give a row.
+every few rows are counted equally often. A place that is looked at by the way must give a row.
 (An event that is not in the store escapes this only if it shares its value with a row of the same few pages.)
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from math import log
 
 from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting
@@ -39,6 +40,8 @@ _MANY = 8
 """Events counted twice from which on they are explained together and not one by one."""
 _ENOUGH = 20
 """Rows from which on they can be explained together."""
+_EVEN = 8
+"""Stretches that have to count their rows equally often, where no property tells rows apart."""
 _LOOKS = 10
 """Places that are looked at before many events are first explained together."""
 _SAMPLED = 10 * MAX_LIMIT
@@ -132,13 +135,20 @@ def _give_rows(query: Query, counted: int, looks: int, budget: Budget) -> Reques
 def _are_equally_often(
     query: Query, counted: int, rows: Sequence[EventRow], looks: int, budget: Budget
 ) -> Requesting[bool]:
-    """Whether each half of a query counts each of its rows equally often, and some of its places give a row."""
-    middle = sorted(row.ms for row in rows)[len(rows) // 2]
-    if counted % len(rows) or middle == query.start:
+    """Whether every few rows are counted equally often, and some of the places give a row."""
+    moments = sorted(row.ms for row in rows)
+    parts = min(_EVEN, len(rows) // 5)
+    edges = [
+        query.start,
+        *sorted({moments[len(rows) * i // parts] for i in range(1, parts)} - {query.start}),
+        query.end,
+    ]
+    if counted % len(rows) or len(edges) < 4:
         return False
-    for half in (query.between(query.start, middle), query.between(middle, query.end)):
-        expected = counted // len(rows) * sum(row in half for row in rows)
-        if not (yield from _give_rows(half, expected, looks, budget)):
+    for start, end in pairwise(edges):
+        part = query.between(start, end)
+        expected = counted // len(rows) * sum(row in part for row in rows)
+        if not (yield from _give_rows(part, expected, max(1, looks // parts), budget)):
             return False
     return True
 

@@ -13,7 +13,7 @@ from airflow_provider_polar.events.reading.proof import Query, Requesting, Slice
 from airflow_provider_polar.events.window import EventWindow
 
 _NEIGHBOURS = 3
-"""Places tried for a boundary where the row in the index is not in the store."""
+"""Places tried for a boundary where the row in the index is not in the store, and boundaries tried in a row."""
 
 
 def moment_at(query: Query, place: int) -> Requesting[tuple[datetime | None, int]]:
@@ -58,9 +58,10 @@ def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: int)
     first = yield from requested(query)
     total = first.total_count
     edges = [(window.start, 0)]
-    place = target_rows
-    while place < total:
+    place, absent = target_rows, 0
+    while place < total and absent < _NEIGHBOURS:
         moment, total = yield from moment_at(query, place)
+        absent = absent + 1 if moment is None else 0
         if moment is not None:
             inside = (edge for edge in (whole_second(moment), moment) if edges[-1][0] < edge < window.end)
             edges += [(edge, place) for edge in inside][:1]
