@@ -26,6 +26,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from airflow_provider_polar.events.ingesting.validation import in_utc
+from airflow_provider_polar.events.ingesting.values import plain
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 FIELDS = (
@@ -41,6 +43,9 @@ FIELDS = (
 _OPTIONS = {"column", "type", "optional", "default", "format", "timezone", "fold"}
 _TIME_OPTIONS = {"format", "timezone", "fold"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_DIGITS = 400
+_MAX_SECONDS_DIGITS = 15
+_BOOLEANS = (("true", True), ("1", True), (1, True), ("false", False), ("0", False), (0, False))
 
 Extract = Callable[[Mapping[str, Any]], Any]
 _ABSENT = object()
@@ -162,6 +167,8 @@ def _template(field: str, text: Any) -> Extract:
                 value = _look_up(row, column)
                 if _empty(value):
                     raise MappingProblem(f"column {column!r} is empty or missing")
+                if isinstance(value, (float, Decimal)) and not Decimal(value).is_finite():
+                    raise MappingProblem(f"column {column!r} is not a finite number")
                 parts.append(_as_text(value))
         return "".join(parts)
 
@@ -203,17 +210,17 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
 
 def _look_up(row: Mapping[str, Any], column: str) -> Any:
     if column in row:
-        return row[column]
+        return plain(row[column])
     value: Any = row
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:
             return None
         value = value[part]
-    return value
+    return plain(value)
 
 
 def _empty(value: Any) -> bool:
-    return value is None or value == ""
+    return value is None or (isinstance(value, str) and not value)
 
 
 def _unchanged(value: Any) -> Any:
@@ -222,7 +229,7 @@ def _unchanged(value: Any) -> Any:
 
 def _whole_number_as_text(value: Any) -> Any:
     """Ids are text for Polar and often numbers in tables."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return _as_text(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _as_text(value: Any) -> str:
@@ -231,7 +238,10 @@ def _as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (str, int, float, Decimal, date)) or type(value).__name__ == "UUID":
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:
+            raise MappingProblem("has too many digits") from None
     raise MappingProblem(f"a {type(value).__name__} has no text form here")
 
 
@@ -242,12 +252,16 @@ def _as_int(value: Any) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
+    # The magnitude comes first: of 1E+9999999 an int must never be made.
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _MAX_DIGITS and value == int(value):
         return int(value)
     raise MappingProblem("is not a whole number")
 
 
 def _as_float(value: Any) -> float:
+    # Python takes 1_000 for a number; who writes tables does not.
+    if isinstance(value, str) and "_" in value:
+        raise MappingProblem("is not a number")
     if not isinstance(value, bool) and isinstance(value, (int, float, Decimal, str)):
         try:
             return float(value)
@@ -257,11 +271,12 @@ def _as_float(value: Any) -> float:
 
 
 def _as_bool(value: Any) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
     if isinstance(value, bool):
         return value
-    if (told := str(value).strip().lower()) in known:
-        return known[told]
+    told = value.strip().lower() if isinstance(value, str) else value
+    for known, meant in _BOOLEANS:
+        if told == known:
+            return meant
     raise MappingProblem("is none of true, false, 1, 0")
 
 
@@ -288,22 +303,29 @@ def _timestamp(field: str, spec: Mapping[str, Any]) -> Callable[[Any], datetime]
 
     def convert(value: Any) -> datetime:
         moment = _moment(value, layout)
-        if moment.tzinfo is not None and moment.utcoffset() is not None:
-            return moment
-        if zone is None:
-            raise MappingProblem("has no time zone; say which with timezone in the mapping")
-        return _in_zone(moment, zone, fold)
+        try:
+            if (utc := in_utc(moment)) is not None:
+                return utc
+            if zone is None:
+                raise MappingProblem("has no time zone; say which with timezone in the mapping")
+            return _in_zone(moment, zone, fold)
+        except OverflowError:
+            raise MappingProblem("is outside the years 1 to 9999") from None
 
     return convert
 
 
 def _moment(value: Any, layout: str | None) -> datetime:
     if layout in ("unix", "unix_ms"):
+        unit = "seconds" if layout == "unix" else "milliseconds"
         try:
-            units = Decimal(str(value).strip())
-            return _EPOCH + timedelta(microseconds=int(units * (1_000_000 if layout == "unix" else 1000)))
+            number = Decimal(_as_text(value).strip())
+            # The magnitude comes first: of 1E+9999999 an int must never be made.
+            if number.is_finite() and number.adjusted() < _MAX_SECONDS_DIGITS:
+                return _EPOCH + timedelta(microseconds=int(number * (1_000_000 if layout == "unix" else 1000)))
         except (ArithmeticError, ValueError):
-            raise MappingProblem(f"is not a number of {'seconds' if layout == 'unix' else 'milliseconds'}") from None
+            pass
+        raise MappingProblem(f"is not a number of {unit}")
     if isinstance(value, datetime):
         return value
     try:
@@ -315,7 +337,9 @@ def _moment(value: Any, layout: str | None) -> datetime:
 
 
 def _in_zone(local: datetime, zone: tzinfo, fold: int | None) -> datetime:
-    earlier, later = (local.replace(tzinfo=zone, fold=f).astimezone(UTC) for f in (0, 1))
+    # Not replace(): pandas' moments refuse what does not exist in the zone.
+    clock = (local.year, local.month, local.day, local.hour, local.minute, local.second, local.microsecond)
+    earlier, later = (datetime(*clock, tzinfo=zone, fold=f).astimezone(UTC) for f in (0, 1))
     if earlier == later:
         return earlier
     if earlier > later:
