@@ -45,7 +45,7 @@ _TIME_OPTIONS = {"format", "timezone", "fold"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DIGITS = 400
 _MAX_SECONDS_DIGITS = 15
-_BOOLEANS = (("true", True), ("1", True), (1, True), ("false", False), ("0", False), (0, False))
+_BOOLEANS: dict[str | int, bool] = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
 
 Extract = Callable[[Mapping[str, Any]], Any]
 _ABSENT = object()
@@ -271,12 +271,9 @@ def _as_float(value: Any) -> float:
 
 
 def _as_bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    told = value.strip().lower() if isinstance(value, str) else value
-    for known, meant in _BOOLEANS:
-        if told == known:
-            return meant
+    told = str(value).strip().lower() if isinstance(value, (str, Decimal)) else value
+    if isinstance(told, (str, int)) and (meant := _BOOLEANS.get(told)) is not None:
+        return meant
     raise MappingProblem("is none of true, false, 1, 0")
 
 
