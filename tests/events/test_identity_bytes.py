@@ -55,9 +55,7 @@ floats = (
     | st.floats(1e-6, 1e-2)
     | st.floats(1e14, 1e18)
     | st.integers(-(10**17), 10**17).map(lambda n: n / 10**6)
-    | st.sampled_from(
-        [0.0, -0.0, 1e-4, 9.999999999999999e-05, 1e16, 9999999999999998.0, 5e-324, 1e300, 0.1 + 0.2]
-    )
+    | st.sampled_from([0.0, -0.0, 1e-4, 9.999999999999999e-05, 1e16, 9999999999999998.0, 5e-324, 1e300, 0.1 + 0.2])
 )
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=12)
 texts |= st.text(st.sampled_from('"\\/\x01\x1f\x7f\x80é\u2028😀 a<&'), min_size=1, max_size=6)

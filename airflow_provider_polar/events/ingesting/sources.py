@@ -18,13 +18,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
 
+import msgspec
+
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
 _COMPRESSIONS = (".gz", ".zst")
 _ROWS_AT_ONCE = 1000
 _CHUNK = 1 << 16
+_COMPRESSED_CHUNK = 1 << 14
 _MAX_ELEMENT = 16 << 20
+_FIRST_ROWS = 1000
+_SHOWN = 500
+_EMPTY = "the file is empty; not even an empty file is so when it is compressed"
+_LINE = msgspec.json.Decoder()
 
 
 class _StreamError(Exception):
@@ -147,21 +154,62 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     name = name.lower()
     if name.endswith(".gz"):
         with gzip.open(raw) as data:
+            if not data.peek(1) and not raw.tell():  # type: ignore[attr-defined]
+                raise _StreamError(_EMPTY)
             yield data  # type: ignore[misc]
     elif name.endswith(".zst"):
+        yield io.BufferedReader(_ZstdFrames(raw), _CHUNK)
+    else:
+        yield raw
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The content of a Zstandard file, frame by frame: zstandard's own reader takes a file that is cut for whole."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
         try:
             import zstandard
         except ImportError:
             raise PolarConfigurationError(
                 "reading .zst files needs zstandard: install airflow-provider-polar[zstd]"
             ) from None
+        self._raw = raw
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._error: type[Exception] = zstandard.ZstdError
+        self._frame: Any = None
+        self._compressed = self._content = b""
+        self._empty = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            if not self._compressed and not (compressed := self._raw.read(_COMPRESSED_CHUNK)):
+                return self._end()
+            self._decompress(self._compressed or compressed)
+        size = min(len(buffer), len(self._content))
+        buffer[:size], self._content = self._content[:size], self._content[size:]
+        return size
+
+    def _decompress(self, compressed: bytes) -> None:
+        self._empty = False
+        if self._frame is None:
+            self._frame = self._new_frame()
         try:
-            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
-                yield io.BufferedReader(reader)
-        except zstandard.ZstdError as error:
+            self._content = self._frame.decompress(compressed)
+        except self._error as error:
             raise _StreamError(str(error)) from None
-    else:
-        yield raw
+        self._compressed = b""
+        if self._frame.eof:
+            self._compressed, self._frame = self._frame.unused_data, None
+
+    def _end(self) -> int:
+        if self._empty:
+            raise _StreamError(_EMPTY)
+        if self._frame is not None:
+            raise _StreamError("the compressed data ends before its end mark: the file is cut short")
+        return 0
 
 
 _Read = Iterator[tuple[int, Any, str | None]]
@@ -174,12 +222,21 @@ def _jsonl(data: IO[bytes]) -> _Read:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
-        try:
-            yield number, json.loads(line.decode()), None
-        except UnicodeDecodeError:
-            yield number, line[:500].decode(errors="replace"), "is not UTF-8"
-        except (ValueError, RecursionError) as error:
-            yield number, line[:500].decode(errors="replace").rstrip("\n"), f"is not JSON: {error}"
+        yield number, *_json_value(line)
+
+
+def _json_value(line: bytes) -> tuple[Any, str | None]:
+    try:
+        return _LINE.decode(line), None
+    except (ValueError, RecursionError):
+        pass
+    # Python's own decoder takes what the fast one refuses, NaN and half surrogate pairs: the value is told then.
+    try:
+        return json.loads(line.decode()), None
+    except UnicodeDecodeError:
+        return line[:_SHOWN].decode(errors="replace"), "is not UTF-8"
+    except (ValueError, RecursionError) as error:
+        return line[:_SHOWN].decode(errors="replace").rstrip("\n"), f"is not JSON: {error}"
 
 
 def _json_array(data: IO[bytes]) -> _Read:
@@ -265,16 +322,20 @@ def _gathered(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     event: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for column, cell in row.items():
-        if column.startswith("metadata."):
-            if cell is not None:
-                metadata[column.removeprefix("metadata.")] = cell
-        elif column == "metadata" and isinstance(cell, str):
-            try:
-                metadata.update(json.loads(cell))
-            except (ValueError, TypeError):
+        if column == "metadata" and isinstance(cell, str):
+            cell, error = _json_value(cell.encode(errors="surrogatepass"))
+            if error or not isinstance(cell, dict):
                 return row, "metadata is not a JSON object"
+        if column == "metadata" and isinstance(cell, Mapping):
+            gathered: Mapping[str, Any] = cell
+        elif column.startswith("metadata."):
+            gathered = {} if cell is None else {column.removeprefix("metadata."): cell}
         else:
             event[column] = cell
+            continue
+        if twice := metadata.keys() & gathered.keys():
+            return row, f"metadata has {min(twice)!r} twice: in the column metadata and in one of its own"
+        metadata.update(gathered)
     return ({**event, "metadata": metadata}, None) if metadata else (event, None)
 
 
@@ -292,7 +353,7 @@ def _parquet(data: IO[bytes]) -> _Read:
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
                 yield number, *_gathered(_without_nulls(row))
-    except ArrowException as error:
+    except (ArrowException, KeyError) as error:  # KeyError: a key that a map has twice
         raise _StreamError(str(error)) from None
 
 
