@@ -18,17 +18,18 @@ A mapping is a dict of event fields; ``metadata`` is a dict of its own. What sta
 
 from __future__ import annotations
 
+import logging
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_polar.events.ingesting.validation import in_utc
+from airflow_provider_polar.events.ingesting.validation import columns_text, in_utc, near_miss
 from airflow_provider_polar.events.ingesting.values import plain
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
 
 FIELDS = (
     "name",
@@ -46,6 +47,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DIGITS = 400
 _MAX_SECONDS_DIGITS = 15
 _BOOLEANS: dict[str | int, bool] = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
+
+_log = logging.getLogger(__name__)
 
 Extract = Callable[[Mapping[str, Any]], Any]
 _ABSENT = object()
@@ -79,6 +82,24 @@ class EventMapping:
             raise PolarConfigurationError("mapping: metadata is a dict of key to column")
         self._fields = {field: _value(field, spec[field]) for field in FIELDS if field in spec}
         self._metadata = {key: _structured(f"metadata.{key}", value) for key, value in metadata.items()}
+        self._columns = list(_columns("", spec))
+
+    def check_columns(self, file: str, columns: Collection[str], every_row: bool) -> None:
+        """Tells at once, and not row by row, that a file has not the columns that the mapping takes.
+
+        :param every_row: every row has all the columns; False where the rows are objects with keys of their own.
+        :raises PolarSourceError: a column is missing that is neither optional nor has a default. One that is missing
+            and optional is warned about in the log.
+        """
+        for field, column, required in self._columns:
+            if column in columns or column.partition(".")[0] in columns:
+                continue
+            told = f"has no column {column!r}, which the mapping takes for {field}"
+            hint = near_miss(column, columns)
+            if required:
+                raise PolarSourceError(f"{file} {told}; {columns_text(columns)}{hint}")
+            if every_row:
+                _log.warning("%s %s; it may be missing, so every row counts as empty there%s", file, told, hint)
 
     def __call__(self, row: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """The event of a row, not validated yet, and the problems of its values."""
@@ -89,6 +110,22 @@ class EventMapping:
         if self._metadata and (metadata := _extracted(self._metadata, row, "metadata.", problems)):
             event["metadata"] = metadata
         return event, problems
+
+
+def _columns(prefix: str, specs: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Of a checked mapping: (field, column, whether the column must be there)."""
+    for key, spec in specs.items():
+        field = f"{prefix}{key}"
+        if isinstance(spec, str):
+            yield field, spec, True
+        elif "column" in spec:
+            yield field, spec["column"], not spec.get("optional") and spec.get("default") is None
+        elif "template" in spec:
+            yield from (
+                (field, column, True) for _, column, _, _ in string.Formatter().parse(spec["template"]) if column
+            )
+        elif "const" not in spec:
+            yield from _columns(f"{field}.", spec)
 
 
 def _extracted(
@@ -201,7 +238,8 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
         value = _look_up(row, column)
         if _empty(value):
             if default is None:
-                raise MappingProblem(f"column {column!r} is empty or missing")
+                hint = "" if column in row else near_miss(column, filter(_is_text, row))
+                raise MappingProblem(f"column {column!r} is empty or missing{hint}")
             return default
         return convert(value)
 
@@ -221,6 +259,10 @@ def _look_up(row: Mapping[str, Any], column: str) -> Any:
 
 def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _unchanged(value: Any) -> Any:

@@ -14,7 +14,8 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -89,17 +90,29 @@ def rows_in_memory(events: Iterable[Any]) -> Iterator[Row]:
     return (Row(0, number, value) for number, value in enumerate(events, 1))
 
 
-def rows_of_files(paths: Sequence[SourcePath]) -> Iterator[Row]:
+ColumnCheck = Callable[[str, Collection[str], bool], None]
+"""Raises PolarSourceError for a file with wrong columns: its name, its columns, whether every row has all of them."""
+
+
+def rows_of_files(paths: Sequence[SourcePath], check: ColumnCheck | None = None) -> Iterator[Row]:
     """Rows of files, one file after the other; ``Row.source`` is the position in ``paths``.
 
-    :raises PolarSourceError: a file is missing, is not what its name says, or ends too early.
+    :param check: is told the columns of each file: those of a table before its first row, or the keys that the first
+        thousand JSON objects have, after these.
+    :raises PolarSourceError: a file is missing, is not what its name says, ends too early; or what ``check`` raises.
     :raises PolarSourceUnavailableError: its store has failed; a retry may help.
     """
     for source, path in enumerate(paths):
-        read = _READERS[format_of(str(path))]
-        with _saying(str(path)), path.open("rb") as raw, _decompressed(raw, str(path)) as data:
-            for number, value, error in read(data):
+        name = str(path)
+        read = _READERS[format_of(name)]
+        check_columns = partial(check, name) if check else _any_columns
+        with _saying(name), path.open("rb") as raw, _decompressed(raw, name) as data:
+            for number, value, error in read(data, check_columns):
                 yield Row(source, number, value, error)
+
+
+def _any_columns(_columns: Collection[str], _every_row: bool) -> None:
+    """Takes a file whatever its columns are."""
 
 
 def matching(path: GlobPath) -> list[str]:
@@ -213,6 +226,26 @@ class _ZstdFrames(io.RawIOBase):
 
 
 _Read = Iterator[tuple[int, Any, str | None]]
+_CheckColumns = Callable[[Collection[str], bool], None]
+_Reader = Callable[[IO[bytes], _CheckColumns], _Read]
+
+
+def _of_objects(read: Callable[[IO[bytes]], _Read]) -> _Reader:
+    """A reader of JSON, where each row has keys of its own: what none of the first rows has is not in the file."""
+
+    def reader(data: IO[bytes], check: _CheckColumns) -> _Read:
+        keys: dict[str, None] = {}
+        number = 0
+        for number, row in enumerate(read(data), 1):
+            if number <= _FIRST_ROWS and isinstance(row[1], dict):
+                keys |= dict.fromkeys(row[1])
+            yield row
+            if number == _FIRST_ROWS and keys:
+                check(keys, False)
+        if number < _FIRST_ROWS and keys:
+            check(keys, False)
+
+    return reader
 
 
 def _jsonl(data: IO[bytes]) -> _Read:
@@ -294,7 +327,7 @@ def _json_array(data: IO[bytes]) -> _Read:
         raise _StreamError("something follows the end of the array")
 
 
-def _csv(data: IO[bytes]) -> _Read:
+def _csv(data: IO[bytes], check: _CheckColumns) -> _Read:
     """Values are text, and an empty cell is no value."""
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_ELEMENT))
     reader = csv.reader(io.TextIOWrapper(data, encoding="utf-8-sig", newline=""), strict=True)
@@ -304,6 +337,7 @@ def _csv(data: IO[bytes]) -> _Read:
             return
         if len(set(header)) != len(header):
             raise _StreamError(f"two columns have one name: {', '.join(header)}")
+        check(header, True)
         for cells in reader:
             if not cells:
                 continue
@@ -339,7 +373,7 @@ def _gathered(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     return ({**event, "metadata": metadata}, None) if metadata else (event, None)
 
 
-def _parquet(data: IO[bytes]) -> _Read:
+def _parquet(data: IO[bytes], check: _CheckColumns) -> _Read:
     """A null inside a struct is a key that is not there: a struct column has the keys of all its rows."""
     try:
         from pyarrow import ArrowException, parquet
@@ -349,7 +383,9 @@ def _parquet(data: IO[bytes]) -> _Read:
         ) from None
     number = 0
     try:
-        for batch in parquet.ParquetFile(data).iter_batches(batch_size=_ROWS_AT_ONCE):
+        file = parquet.ParquetFile(data)
+        check(file.schema_arrow.names, True)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
                 yield number, *_gathered(_without_nulls(row))
@@ -364,10 +400,10 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_READERS: dict[str, Callable[[IO[bytes]], _Read]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json_array,
+_READERS: dict[str, _Reader] = {
+    ".jsonl": _of_objects(_jsonl),
+    ".ndjson": _of_objects(_jsonl),
+    ".json": _of_objects(_json_array),
     ".csv": _csv,
     ".parquet": _parquet,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Context, Decimal, InvalidOperation
@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow_provider_polar.events.ingesting.values import plain
-from airflow_provider_polar.exceptions import EventProblem
+from airflow_provider_polar.exceptions import EventProblem, PolarSourceError
 
 MAX_NAME = 128
 MAX_KEY, MAX_KEYS, MAX_TEXT = 40, 50, 500
@@ -36,7 +36,11 @@ _COMMON_INTEGER = 2**63
 _COMMON_FIELDS = frozenset({"name", "external_customer_id", "timestamp", "metadata", "external_id"})
 _COMMON_TYPES = frozenset({str, dict})
 _KEYS_REMEMBERED = 1000
-_TOLD_KEY = 60
+_TOLD_KEY, _TOLD_COLUMNS = 60, 50
+_FIELDS = (
+    *("name", "external_customer_id", "customer_id", "timestamp", "metadata", "external_id", "parent_id"),
+    *("external_member_id", "member_id"),
+)
 _VALUES = "values are text, numbers or booleans"
 
 FieldProblem = tuple[str, str]
@@ -197,6 +201,30 @@ class EventValidator:
         if len(self._keys) < _KEYS_REMEMBERED:
             self._keys[exact] = exact
         return exact
+
+
+def check_event_columns(file: str, columns: Collection[str], every_row: bool) -> None:
+    """Tells at once, and not row by row, that the columns of a file are no events.
+
+    :param every_row: every row has all the columns; False where the rows are objects with keys of their own.
+    :raises PolarSourceError: a column is no field of an event, or there is no name or no customer.
+    """
+    for column in columns if every_row else ():
+        if column not in _FIELDS and not column.startswith("metadata."):
+            raise PolarSourceError(
+                f"{file} has the column {_key_text(column)!r}, which is no field of an event"
+                f"{near_miss(_key_text(column), _FIELDS)}; an event has {', '.join(_FIELDS)}, "
+                "and metadata.KEY for each key of its metadata: rename the column, or give a mapping"
+            )
+    for needed in (("name",), ("external_customer_id", "customer_id")):
+        if not set(needed) & set(columns):
+            raise PolarSourceError(f"{file} has no column {' or '.join(needed)}; {columns_text(columns)}")
+
+
+def columns_text(columns: Collection[str]) -> str:
+    """The columns of a file in words."""
+    told = ", ".join(_key_text(column) for column in list(columns)[:_TOLD_COLUMNS])
+    return f"it has {told}" + (f" and {len(columns) - _TOLD_COLUMNS} more" if len(columns) > _TOLD_COLUMNS else "")
 
 
 def in_utc(moment: datetime) -> datetime | None:
