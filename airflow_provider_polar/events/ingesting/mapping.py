@@ -9,7 +9,8 @@ A mapping is a dict of event fields; ``metadata`` is a dict of its own. What sta
 
   - ``type``: ``str``, ``int``, ``float``, ``bool`` or ``timestamp`` (the last is the default for the ``timestamp``
     field); without it the value stays what it is. Text becomes a number only where the type says so.
-  - ``optional: true``: an empty or missing value leaves the field out; otherwise it is a problem of the row.
+  - ``optional: true``: an empty or missing value leaves the field out; otherwise it is a problem of the row. None, an
+    empty text and pandas' ``NA`` and ``NaT`` are empty; NaN is a number that is none, and a problem.
   - ``default``: the value to take in place of an empty or missing one.
   - for timestamps ``format`` (as in ``strptime``, or ``unix``, ``unix_ms``; without it ISO 8601) and ``timezone``, the
     zone of times that carry none. A local time that daylight saving skips is a problem of the row, and so is one

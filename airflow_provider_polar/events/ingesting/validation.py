@@ -1,7 +1,8 @@
 """Polar's rules for an event, told in words before anything is sent.
 
 What Polar would refuse (422), stumble over (500) or silently drop is refused here. Rows may hold Python values
-(aware datetimes, ``Decimal``, ``UUID``, NumPy scalars); they come out as JSON values, timestamps as UTC text.
+(aware datetimes, ``Decimal``, ``UUID``, scalars of NumPy, moments of pandas); they come out as JSON values, timestamps
+as UTC text. A value comes out exactly or is refused: none is rounded, and none takes long, whatever it is.
 """
 
 from __future__ import annotations
