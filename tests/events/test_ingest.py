@@ -105,7 +105,7 @@ def test_a_batch_with_bad_luck_has_another_turn_while_others_get_through(polar_s
 
 def test_an_outage_ends_the_run(polar_server: LocalPolar, client: PolarClient) -> None:
     polar_server.fail("status", status=503, path="ingest", after=2)
-    with pytest.raises(PolarIngestIncompleteError, match="Of 100 batches"):
+    with pytest.raises(PolarIngestIncompleteError, match="Of 1,000 events, "):
         ingest(client, usage(1000), batch_size=10)
     assert len(ingest_requests(polar_server)) < 60
 
@@ -225,9 +225,9 @@ def test_a_retry_sends_what_is_left_and_counts_all(polar_server: LocalPolar, cli
     with pytest.raises(PolarIngestIncompleteError) as caught:
         ingest(client, usage(1000), batch_size=100, max_concurrency=1, progress=memory)
     told = str(caught.value)
-    assert "Of 10 batches (1,000 events) 3 are stored" in told
-    assert "the answer having been lost: batch 4 (row 301 to row 400), batch 5 (row 401 to row 500);" in told
-    assert "not stored: batch 6 (row 501 to row 600), batch 7" in told
+    assert "Of 1,000 events, 700 are not known to be stored" in told
+    assert "200 events sent without a response, so perhaps stored (rows 301-500)" in told
+    assert "500 events not sent by this attempt (rows 501-1,000)." in told
     assert "A retry is safe" in told
     assert caught.value.retryable
     polar_server.clear_faults()
@@ -246,9 +246,12 @@ def test_a_retry_sets_aside_again_what_polar_refused_before(
     options: dict[str, Any] = {"on_invalid": "skip", "rejected": rejected, "progress": memory, "batch_size": 10}
     # The first batch is refused, sent again without its first row, and stored; so is the second, but not the third.
     polar_server.fail("status", status=403, path="ingest", after=3, times=1)
-    with pytest.raises(PolarIngestIncompleteError, match="2 are stored; not stored: batch 3"):
+    with pytest.raises(PolarIngestIncompleteError, match="30 events") as caught:
         ingest(client, rows, max_concurrency=1, **options)
-    assert not rejected.exists()
+    assert "Of 30 events, 11 are not known to be stored; 1 event refused (row 1); 10 events" in str(caught.value)
+    assert "request having been refused (rows 21-30)." in str(caught.value)
+    assert str(caught.value).endswith(f"1 rejected row with all reasons: {rejected}")
+    assert json.loads(rejected.read_text())["row"] == 1
     assert memory.state["batches"] == "1"
     assert ingest(client, rows, **options).rejected == 1
     (line,) = rejected.read_text().splitlines()
@@ -288,7 +291,7 @@ def test_nothing_stored_and_no_right_to_is_told_as_such(polar_server: LocalPolar
     assert "polar_oat_wrong" not in str(caught.value)
     assert isinstance(caught.value.__cause__, PolarAuthenticationError)
     assert not caught.value.retryable
-    assert "0 are stored; not stored: batch 1 (row 1 to row 1)" in str(caught.value)
+    assert "Of 1 event, 1 are not known to be stored; 1 event not stored, their whole request" in str(caught.value)
 
 
 # Invalid rows
@@ -385,7 +388,9 @@ def test_what_only_polar_knows_fails_the_run_and_says_what_is_stored(
     rows = [*usage(4), {"name": "x", "customer_id": str(uuid4())}, *usage(5)]
     with pytest.raises(PolarInvalidEventsError, match=r"row 5, customer_id: Customer not found") as caught:
         ingest(client, rows, batch_size=2, max_concurrency=1)
-    assert "Of 5 batches (10 events) 2 are stored; not stored: batch 3 (row 5 to row 6), batch 4" in str(caught.value)
+    told = str(caught.value)
+    assert "Of 10 events, 6 are not known to be stored; 1 event refused (row 5); 1 event not stored" in told
+    assert "having been refused (row 6); 4 events not sent by this attempt (rows 7-10)." in told
     assert polar_server.count() == 4
     known = polar_server.add_customer(external_id="known")
     rows[4] = {"name": "x", "customer_id": known["id"]}
