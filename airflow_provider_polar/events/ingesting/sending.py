@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ class _Remembering(Retries):
     """The client's retries, noting whether a response was lost on the way."""
 
     def __init__(self, retries: Retries, sent: Sent) -> None:
-        super().__init__(retries.attempts, retries.initial, retries.maximum)
+        super().__init__(**{one.name: getattr(retries, one.name) for one in fields(retries)})
         object.__setattr__(self, "_sent", sent)
 
     def wait(self, state: tenacity.RetryCallState) -> float:
