@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
 
@@ -24,31 +25,50 @@ _PROGRESS = "polar_ingest_progress"
 _MAX_BATCH, _MAX_CONCURRENCY = 32_767, 16
 
 
+class _Events:
+    """Rendered events. Airflow shows a rendered field in its web pages and keeps it in its database as the text that
+    it is: this one says how many events there are, and not which."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        if isinstance(self.value, Sequence) and not isinstance(self.value, (str, bytes)):
+            return "1 event" if len(self.value) == 1 else f"{len(self.value):,} events"
+        return f"events as {type(self.value).__name__}"
+
+
 class PolarIngestEventsOperator(BaseOperator):
     """Sends usage events to Polar. However often the task is retried, killed, cleared or run again in its run, each
     event is stored, and so billed, at most once; when it succeeds, every event that was not rejected is stored.
 
-    Everything is read and checked before the first request. Events keep their ``external_id``; one without gets one
-    that is derived from the scope and the event's content, equal events of a run being numbered. Returns ``{"events",
-    "inserted", "duplicates", "rejected", "batches", "rejected_path"}``.
+    With ``on_invalid="fail"`` everything is read and checked before the first request. Events keep their
+    ``external_id``; one without gets one that is derived from the scope and the event's content, equal events of a run
+    being numbered. Returns ``{"events", "inserted", "duplicates", "rejected", "batches", "rejected_path"}``.
 
     :param events: a list of dicts (templated; also an ``XComArg``, or JSON text that a template renders to). An event
         has ``name``; one of ``external_customer_id`` and ``customer_id``; and may have ``timestamp`` (aware datetime or
         ISO 8601 text with a zone), ``metadata``, ``external_id``, ``parent_id``, ``external_member_id``, ``member_id``.
+        Airflow's record of rendered fields says how many they are; their content is not in it.
     :param source: instead of ``events``: an object storage path, or a glob of them, of ``.jsonl``, ``.ndjson``,
         ``.json``, ``.csv`` (these also ``.gz`` or ``.zst``) or ``.parquet`` files (templated). Files are streamed.
+        Files of rejected rows, see ``rejected_path``, are left out of a glob.
     :param source_conn_id: Airflow connection of the source's store (templated).
     :param mapping: makes events of rows, see :mod:`airflow_provider_polar.events.ingesting.mapping`; checked at once.
     :param on_invalid: ``fail`` sends nothing if any row is invalid; ``skip`` writes invalid rows, each with its
-        reasons, to ``rejected_path`` and sends the others. Two rows of different content under one ``external_id``
-        fail the task either way.
+        reasons, to ``rejected_path`` and sends the others, some of them while rows are still read. Two rows of
+        different content under one ``external_id`` fail the task either way. A child of a rejected event is rejected.
     :param rejected_path: the JSONL file for rejected rows (templated); required with ``skip``. It is written whole,
-        and only if there is a rejected row. Mapped tasks need a path each: put ``{{ ti.map_index }}`` in it.
+        of a failed task, too, and removed when the task runs again without a rejected row. A file of another run or
+        mapped task is never replaced; this one's then has a name of its own, see ``rejected_path`` of the result. Put
+        ``{{ run_id }}``, and for mapped tasks ``{{ ti.map_index }}``, in it to choose the name yourself.
     :param rejected_conn_id: Airflow connection of its store (templated).
     :param batch_size: events of a request at most; 1 to 32,767. Requests are also kept within Polar's 10 MB.
     :param idempotency_scope: what makes equal events of two runs two events (templated). By default this run: dag id,
-        task id, run id and map index. A text of your choice (a file's name, a business date) is shared by all tasks
-        and runs that name it. ``content`` is no scope at all: equal content is one event in every run for ever.
+        task id, run id, and of a mapped task the source's path, or with ``events`` the map index (which changes where
+        the list that it is mapped over changes: give such a task a scope). A text of your choice (a file's name, a
+        business date) is shared by all tasks and runs that name it. ``content`` is no scope at all: equal content is
+        one event in every run for ever.
     :param unknown_parents: ``reject`` rows whose ``parent_id`` is neither an ``external_id`` of this run nor an
         event id at Polar (one request for each such id), or ``accept`` them unasked: Polar hides such events until
         their parent arrives.
@@ -71,7 +91,6 @@ class PolarIngestEventsOperator(BaseOperator):
         "idempotency_scope",
         "polar_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"events": "json"}
     operator_extra_links = (PolarEventsLink(),)
     ui_color = "#dbe7ff"
 
@@ -111,6 +130,12 @@ class PolarIngestEventsOperator(BaseOperator):
         self.is_dry_run = dry_run
         self.polar_conn_id = polar_conn_id
         self._check_parameters()
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Renders a value as every operator does, and keeps rendered events from being shown."""
+        rendered = super().render_template(content, *args, **kwargs)
+        is_events = "events" in self.template_fields and content is self.events
+        return _Events(rendered) if is_events and not isinstance(rendered, _Events) else rendered
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ingests the events."""
@@ -160,7 +185,7 @@ class PolarIngestEventsOperator(BaseOperator):
                 format_of(str(self.source))
 
     def _rendered_events(self) -> Iterable[Any]:
-        events: Any = self.events
+        events: Any = self.events.value if isinstance(self.events, _Events) else self.events
         if isinstance(events, str):
             try:
                 events = json.loads(events)
@@ -170,30 +195,48 @@ class PolarIngestEventsOperator(BaseOperator):
                 ) from None
         return as_rows(events, "events")
 
-    def _scope(self, context: Context) -> str:
+    def _scope(self, context: Context) -> tuple[str, str]:
+        """The scope of derived identities, and the same in words."""
         from airflow_provider_polar.events.ingesting import identity
 
         if self.idempotency_scope is None:
             ti = context["ti"]
-            return identity.run_scope(ti.dag_id, ti.task_id, ti.run_id, -1 if ti.map_index is None else ti.map_index)
+            run = (ti.dag_id, ti.task_id, ti.run_id)
+            index: Any = -1 if ti.map_index is None else ti.map_index
+            if index >= 0 and self.source is not None:
+                source = _without_connection(str(self.source))
+                return identity.run_scope(*run, source), "by this run and their source"
+            if index >= 0:
+                self.log.warning(
+                    "The identity of events without an external_id holds this task's map index, %s: if the list that "
+                    "the task is mapped over changes before it is cleared, its events are billed again. Set "
+                    "idempotency_scope to what names this one's events in the run, a customer "
+                    "or a business date, say, or ingest from source=.",
+                    index,
+                )
+            return identity.run_scope(*run, index), "by this run" if index < 0 else "by this run and the map index"
         scope = str(self.idempotency_scope).strip()
         # Under a scope that every run without a value shares, the events of one run would be another's duplicates.
         if scope in ("", "None"):
             raise PolarConfigurationError(
                 f"idempotency_scope has rendered to {scope!r}, that is to nothing; for none at all say 'content'"
             )
-        return identity.CONTENT_SCOPE if scope == CONTENT_SCOPE else identity.named_scope(scope)
+        if scope == CONTENT_SCOPE:
+            return identity.CONTENT_SCOPE, "by their content alone, in all runs"
+        return identity.named_scope(scope), f"by the scope {scope!r}"
 
-    def _options(self, context: Context) -> IngestOptions:
+    def _options(self, context: Context, scope: str) -> IngestOptions:
         from airflow_provider_polar.events.ingesting.ingest import IngestOptions
 
+        ti = context["ti"]
         return IngestOptions(
-            scope=self._scope(context),
+            scope=scope,
             on_invalid=self.on_invalid,
             unknown_parents=self.unknown_parents,
             batch_size=self.batch_size,
             max_concurrency=self.max_concurrency,
             dry_run=self.is_dry_run,
+            owner=json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index]),
         )
 
     # Steps
@@ -205,14 +248,17 @@ class PolarIngestEventsOperator(BaseOperator):
 
         paths = self._paths()
         check = check_event_columns if self.mapping is None else EventMapping(self.mapping).check_columns
-        return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths])
+        told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"
+        return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths], told)
 
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
         from airflow_provider_polar.events.ingesting.sources import rows_in_memory
 
-        return self._ingest(context, rows_in_memory(events), [""])
+        told = repr(_Events(events)) if isinstance(events, Sequence) else "events as they come"
+        return self._ingest(context, rows_in_memory(events), [""], told)
 
     def _paths(self) -> list[ObjectStoragePath]:
+        from airflow_provider_polar.events.ingesting.rejected import is_rejected_file
         from airflow_provider_polar.events.ingesting.sources import is_glob, matching
 
         if not str(self.source).strip():
@@ -220,31 +266,43 @@ class PolarIngestEventsOperator(BaseOperator):
         path = storage_path(self.source, self.source_conn_id, "source")
         if not is_glob(str(path)):
             return [path]
-        found = matching(path)
-        self.log.info("%s files match %s", len(found), path)
-        return [ObjectStoragePath(name, conn_id=self.source_conn_id) for name in found]
+        found = [ObjectStoragePath(name, conn_id=self.source_conn_id) for name in matching(path)]
+        rejected = self._rejected_path()
+        if rejected is None or rejected.protocol != path.protocol:
+            return found
+        rows = [one for one in found if not is_rejected_file(one.path, rejected.path)]
+        if not rows:
+            raise PolarConfigurationError(f"{path} matches nothing but files of rejected rows")
+        return rows
 
     def _rejected_path(self) -> ObjectStoragePath | None:
         if self.rejected_path is None:
             return None
         return storage_path(self.rejected_path, self.rejected_conn_id, "rejected_path")
 
-    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str]) -> IngestSummary:
+    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> IngestSummary:
         from airflow_provider_polar.events.ingesting.ingest import Ingest
         from airflow_provider_polar.events.ingesting.mapping import EventMapping
         from airflow_provider_polar.hooks.polar import PolarHook
 
         hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
         try:
+            scope, scope_in_words = self._scope(context)
+            target = f"Polar (connection {self.polar_conn_id})"
+            if not self.is_dry_run:  # which needs no connection
+                target = f"Polar ({hook.settings.base_url}, connection {self.polar_conn_id})"
+                show_events(self, hook.settings.environment)
+            self.log.info(
+                "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
+            )
             ingest = Ingest(
                 hook.get_conn,
-                self._options(context),
+                self._options(context, scope),
                 rejected=self._rejected_path(),
                 progress=_TaskProgress(context, self.log),
+                target=target,
                 log=self.log,
             )
-            if not self.is_dry_run:  # which needs no connection
-                show_events(self, hook.settings.environment)
             mapping = None if self.mapping is None else EventMapping(self.mapping)
             summary = ingest.run(rows, mapping=mapping, sources=sources)
             self._ingested = ([source for source in sources if source], summary.to_dict())
@@ -288,3 +346,14 @@ def as_rows(events: Any, what: str) -> Iterable[Any]:
         return events
     told = "None: the upstream task has returned nothing" if events is None else f"a {type(events).__name__}"
     raise PolarConfigurationError(f"{what} is {told}; it is a list of events")
+
+
+def _without_connection(path: str) -> str:
+    """A path without the id of its connection: the same file, however it is reached."""
+    scheme, mark, rest = path.partition("://")
+    if not mark:
+        return posixpath.normpath(path)
+    if scheme in ("file", "local"):
+        return f"file://{posixpath.normpath(rest)}"
+    store, slash, key = rest.partition("/")
+    return f"{scheme}://{store.rpartition('@')[2]}{slash}{key}"

@@ -13,9 +13,10 @@ from airflow_provider_polar.api.requests import MAX_BODY_BYTES, ingest_encoded
 from airflow_provider_polar.events.ingesting.batches import (
     ENVELOPE_BYTES,
     MAX_EVENT_BYTES,
-    BatchCutter,
+    counted,
     ranges_set,
     ranges_text,
+    rows_in_words,
 )
 from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
 
@@ -24,26 +25,23 @@ from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
 def test_batches_hold_every_event_in_order_and_keep_both_limits(
     sizes: list[int], max_events: int, max_bytes: int
 ) -> None:
-    cutter = BatchCutter(max_events, max_bytes)
-    for number, size in enumerate(sizes):
-        cutter.add(size + 16, size, (0, number))
-    batches = cutter.finish()
-    assert [batch.number for batch in batches] == list(range(len(batches)))
-    assert sum(batch.events for batch in batches) == len(sizes)
-    position = 0
-    for batch in batches:
-        inside = sizes[position : position + batch.events]
-        body = len(ingest_encoded([b"x" * size for size in inside], repeatable=True).content or b"")
-        assert 1 <= batch.events <= max_events
-        assert body <= max_bytes
-        assert (batch.first, batch.last) == ((0, position), (0, position + batch.events - 1))
-        assert batch.length == sum(inside) + 16 * len(inside)
-        position += batch.events
-    # None of them ends before it must.
-    for batch, following in pairwise(batches):
-        end = following.first[1]
-        inside = sizes[end - batch.events : end + 1]
-        assert batch.events == max_events or ENVELOPE_BYTES + sum(inside) + len(inside) - 1 > max_bytes
+    with Spool(max_events, max_bytes) as spool:
+        events = [Spooled(0, number, b"x" * size) for number, size in enumerate(sizes)]
+        complete = [spool.add(event) for event in events]
+        complete.append(spool.cut())
+        batches = spool.batches
+        assert [batch for batch in complete if batch is not None] == batches
+        assert [batch.number for batch in batches] == list(range(len(batches)))
+        packed = [spool.read(batch) for batch in batches]
+        assert [event for one in packed for event in one.unpack()] == events
+        for batch, one in zip(batches, packed, strict=True):
+            body = len(ingest_encoded([one.body], repeatable=True).content or b"")
+            assert 1 <= batch.events == len(one) <= max_events
+            assert body <= max_bytes
+        # None of them ends before it must.
+        for one, following in pairwise(packed):
+            more = len(one.body) + 1 + len(following.unpack()[0].payload)
+            assert len(one) == max_events or ENVELOPE_BYTES + more > max_bytes
 
 
 def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> None:
@@ -53,7 +51,7 @@ def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> 
 @pytest.mark.parametrize("size", [0, 32_768])
 def test_impossible_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="32767"):
-        BatchCutter(size)
+        Spool(size)
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -65,18 +63,37 @@ def test_ranges_are_short() -> None:
     assert ranges_text([5, 0, 1, 2]) == "0-2,5"
 
 
-@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(1, 6))
-def test_the_spool_gives_back_what_it_was_given(payloads: list[bytes], size: int) -> None:
-    with Spool(size) as spool:
-        given_events = [Spooled(number % 2, number, payload) for number, payload in enumerate(payloads)]
-        for event in given_events:
-            spool.add(event)
-        batches = spool.finish()
-        assert [event for batch in batches for event in spool.read(batch)] == given_events
-        # Backwards as well: threads read in any order.
-        assert [list(spool.read(batch)) for batch in reversed(batches)] == [
-            given_events[batch.number * size : (batch.number + 1) * size] for batch in reversed(batches)
-        ]
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 700)), unique=True, max_size=500))
+def test_rows_in_words_name_every_row_and_no_other(places: list[tuple[int, int]]) -> None:
+    sources = ["", "a.jsonl", "b.jsonl"]
+    named = []
+    for line in rows_in_words(sorted(places), sources):
+        rows, _, source = line.partition(" of ")
+        for one in rows.split(" ", 1)[1].split(", "):
+            first, _, last = one.replace(",", "").partition("-")
+            named += [(sources.index(source), number) for number in range(int(first), int(last or first) + 1)]
+    assert named == sorted(places)
+
+
+def test_numbers_of_things() -> None:
+    assert [counted(*one) for one in ((1, "event"), (2000, "event"), (3, "batch"), (2, "retry"), (1, "retry"))] == [
+        "1 event",
+        "2,000 events",
+        "3 batches",
+        "2 retries",
+        "1 retry",
+    ]
+
+
+def test_a_spool_is_read_in_any_order_and_while_it_is_written() -> None:
+    with Spool(2) as spool:
+        events = [Spooled(number % 2, number, b"%d" % number) for number in range(7)]
+        batches = [batch for event in events if (batch := spool.add(event))]
+        assert [spool.read(batch).unpack() for batch in reversed(batches)] == [events[4:6], events[2:4], events[:2]]
+        spool.cut(next_generation=True)
+        spool.add(events[0])
+        spool.cut()
+        assert [(batch.events, batch.generation) for batch in spool.batches] == [(2, 0)] * 3 + [(1, 0), (1, 1)]
 
 
 def test_the_digest_tells_events_order_and_batches_apart() -> None:
@@ -84,8 +101,8 @@ def test_the_digest_tells_events_order_and_batches_apart() -> None:
         with Spool(size) as spool:
             for number, payload in enumerate(payloads):
                 spool.add(Spooled(0, number, json.dumps(payload).encode()))
-            spool.finish()
+            spool.cut()
             return spool.digest
 
     assert digest(["a", "b"]) == digest(["a", "b"])
-    assert len({digest(["a", "b"]), digest(["b", "a"]), digest(["a"]), digest(["a", "b"], 3)}) == 4
+    assert len({digest(["a", "b"]), digest(["b", "a"]), digest(["a"]), digest(["a", "b"], 1)}) == 4

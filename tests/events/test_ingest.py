@@ -105,7 +105,7 @@ def test_a_batch_with_bad_luck_has_another_turn_while_others_get_through(polar_s
 
 def test_an_outage_ends_the_run(polar_server: LocalPolar, client: PolarClient) -> None:
     polar_server.fail("status", status=503, path="ingest", after=2)
-    with pytest.raises(PolarIngestIncompleteError, match="Of 100 batches"):
+    with pytest.raises(PolarIngestIncompleteError, match="Of 1,000 events, "):
         ingest(client, usage(1000), batch_size=10)
     assert len(ingest_requests(polar_server)) < 60
 
@@ -225,9 +225,9 @@ def test_a_retry_sends_what_is_left_and_counts_all(polar_server: LocalPolar, cli
     with pytest.raises(PolarIngestIncompleteError) as caught:
         ingest(client, usage(1000), batch_size=100, max_concurrency=1, progress=memory)
     told = str(caught.value)
-    assert "Of 10 batches (1,000 events) 3 are stored" in told
-    assert "the answer having been lost: batch 4 (row 301 to row 400), batch 5 (row 401 to row 500);" in told
-    assert "not stored: batch 6 (row 501 to row 600), batch 7" in told
+    assert "Of 1,000 events, 700 are not known to be stored" in told
+    assert "200 events sent without a response, so perhaps stored (rows 301-500)" in told
+    assert "500 events not sent by this attempt (rows 501-1,000)." in told
     assert "A retry is safe" in told
     assert caught.value.retryable
     polar_server.clear_faults()
@@ -246,9 +246,12 @@ def test_a_retry_sets_aside_again_what_polar_refused_before(
     options: dict[str, Any] = {"on_invalid": "skip", "rejected": rejected, "progress": memory, "batch_size": 10}
     # The first batch is refused, sent again without its first row, and stored; so is the second, but not the third.
     polar_server.fail("status", status=403, path="ingest", after=3, times=1)
-    with pytest.raises(PolarIngestIncompleteError, match="2 are stored; not stored: batch 3"):
+    with pytest.raises(PolarIngestIncompleteError, match="30 events") as caught:
         ingest(client, rows, max_concurrency=1, **options)
-    assert not rejected.exists()
+    assert "Of 30 events, 11 are not known to be stored; 1 event refused (row 1); 10 events" in str(caught.value)
+    assert "request having been refused (rows 21-30)." in str(caught.value)
+    assert str(caught.value).endswith(f"1 rejected row with all reasons: {rejected}")
+    assert json.loads(rejected.read_text())["row"] == 1
     assert memory.state["batches"] == "1"
     assert ingest(client, rows, **options).rejected == 1
     (line,) = rejected.read_text().splitlines()
@@ -288,7 +291,7 @@ def test_nothing_stored_and_no_right_to_is_told_as_such(polar_server: LocalPolar
     assert "polar_oat_wrong" not in str(caught.value)
     assert isinstance(caught.value.__cause__, PolarAuthenticationError)
     assert not caught.value.retryable
-    assert "0 are stored; not stored: batch 1 (row 1 to row 1)" in str(caught.value)
+    assert "Of 1 event, 1 are not known to be stored; 1 event not stored, their whole request" in str(caught.value)
 
 
 # Invalid rows
@@ -379,13 +382,113 @@ def test_no_rejected_row_no_file(client: PolarClient, tmp_path: Path) -> None:
     assert not rejected.exists()
 
 
+def test_a_file_of_rejected_rows_goes_when_the_rows_are_fixed(client: PolarClient, tmp_path: Path) -> None:
+    rejected = UPath(f"file://{tmp_path}/rejected.jsonl")
+    assert ingest(client, [EVENT, {}], on_invalid="skip", rejected=rejected).rejected_path == str(rejected)
+    assert ingest(client, [EVENT], on_invalid="skip", rejected=rejected).rejected_path is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_that_share_a_rejected_path_keep_their_rows(client: PolarClient, tmp_path: Path) -> None:
+    rejected = UPath(f"file://{tmp_path}/rejected.jsonl")
+    other = run_scope("dag", "task", "other", -1)
+    options: dict[str, Any] = {"on_invalid": "skip", "rejected": rejected}
+    ingest(client, [{"name": "mine"}], **options)
+    paths = {ingest(client, [{"name": "theirs"}], other, **options).rejected_path for _ in range(2)}
+    assert len(paths) == 1
+    (theirs,) = paths
+    assert theirs != str(rejected)
+    assert json.loads(UPath(theirs).read_text())["event"] == {"name": "theirs"}
+    assert json.loads(rejected.read_text())["event"] == {"name": "mine"}
+    # The other run's fixed rows take its own file away, and no other.
+    ingest(client, [EVENT], other, **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["rejected.jsonl"]
+
+
+def test_a_failed_run_writes_its_invalid_rows_too(
+    client: PolarClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rejected = UPath(f"file://{tmp_path}/rejected.jsonl")
+    rows: list[Any] = [EVENT, *[{"name": "x"}] * 150, EVENT, {}]
+    with pytest.raises(PolarInvalidEventsError) as caught:
+        ingest(client, rows, rejected=rejected)
+    assert str(caught.value).endswith(f"151 rejected rows with all reasons: {rejected}")
+    assert [json.loads(line)["row"] for line in rejected.read_text().splitlines()] == [*range(2, 152), 153]
+    assert "Invalid: rows 2-151, 153" in caplog.text
+    assert "Rejected for one reason, 151 times: has no customer" in caplog.text
+
+
+def test_rows_go_out_while_others_are_read_where_invalid_ones_are_skipped(
+    polar_server: LocalPolar, client: PolarClient, tmp_path: Path
+) -> None:
+    def rows(until_sent: bool) -> Iterator[dict[str, Any]]:
+        yield from usage(300)
+        deadline = time.monotonic() + 30
+        while until_sent and len(ingest_requests(polar_server)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield {**EVENT, "external_id": "own"}
+        yield {}
+        sent_early.append(len(ingest_requests(polar_server)))
+
+    sent_early: list[int] = []
+    rejected = UPath(f"file://{tmp_path}/rejected.jsonl")
+    summary = ingest(client, rows(True), on_invalid="skip", rejected=rejected, batch_size=100)
+    assert sent_early[0] >= 2
+    assert (summary.inserted, summary.rejected, summary.batches) == (301, 1, 4)
+    polar_server.clear_requests()
+    with pytest.raises(PolarInvalidEventsError, match="nothing has been sent"):
+        ingest(client, rows(False), batch_size=100)
+    assert sent_early[1] == 0
+    assert polar_server.requests == []
+
+
+def test_what_was_sent_before_a_source_broke_off_is_told(
+    polar_server: LocalPolar, client: PolarClient, tmp_path: Path
+) -> None:
+    import gzip
+
+    file = tmp_path / "usage.jsonl.gz"
+    # The content is random, so that it is long and does break off within.
+    lines = [json.dumps({**EVENT, "metadata": {"n": str(uuid4())}}).encode() + b"\n" for _ in range(5000)]
+    file.write_bytes(gzip.compress(b"".join(lines))[:-4])
+    run = Ingest(lambda: client, IngestOptions(RUN, on_invalid="skip", batch_size=1000))
+    with pytest.raises(PolarSourceError, match=r"Before that, [1-4],000 events of other rows were stored"):
+        run.run(rows_of_files([file]), sources=[str(file)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batches": "?"},
+        {"batches": "0-99"},
+        {"batches": None},
+        {"counts": [1]},
+        {"counts": [50, 0, 0]},
+        {"counts": ["100", 0, 0]},
+        {"counts": None},
+    ],
+)
+def test_malformed_progress_is_ignored_with_a_warning(
+    polar_server: LocalPolar, client: PolarClient, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = Memory()
+    polar_server.fail("status", status=403, path="ingest", after=1, times=1)
+    with pytest.raises(PolarIngestIncompleteError):
+        ingest(client, usage(300), batch_size=100, max_concurrency=1, progress=memory)
+    memory.state |= change
+    assert ingest(client, usage(300), batch_size=100, progress=memory).duplicates == 100
+    assert "is not readable and is ignored" in caplog.text
+
+
 def test_what_only_polar_knows_fails_the_run_and_says_what_is_stored(
     polar_server: LocalPolar, client: PolarClient
 ) -> None:
     rows = [*usage(4), {"name": "x", "customer_id": str(uuid4())}, *usage(5)]
     with pytest.raises(PolarInvalidEventsError, match=r"row 5, customer_id: Customer not found") as caught:
         ingest(client, rows, batch_size=2, max_concurrency=1)
-    assert "Of 5 batches (10 events) 2 are stored; not stored: batch 3 (row 5 to row 6), batch 4" in str(caught.value)
+    told = str(caught.value)
+    assert "Of 10 events, 6 are not known to be stored; 1 event refused (row 5); 1 event not stored" in told
+    assert "having been refused (row 6); 4 events not sent by this attempt (rows 7-10)." in told
     assert polar_server.count() == 4
     known = polar_server.add_customer(external_id="known")
     rows[4] = {"name": "x", "customer_id": known["id"]}
@@ -444,6 +547,33 @@ def test_children_of_rejected_parents_are_rejected_with_them(
     assert reasons["grandchild"] == [
         {"field": "parent_id", "message": "is an event of this run that is rejected itself"}
     ]
+
+
+def test_children_of_a_parent_that_polar_refuses_are_not_sent(
+    polar_server: LocalPolar, client: PolarClient, tmp_path: Path
+) -> None:
+    rows = [
+        {**EVENT, "name": "grandchild", "parent_id": "c"},
+        {**EVENT, "name": "child", "external_id": "c", "parent_id": "p"},
+        {"name": "parent", "external_id": "p", "customer_id": str(uuid4())},
+        {**EVENT, "name": "other child", "parent_id": "q"},
+        {**EVENT, "name": "other parent", "external_id": "q"},
+    ]
+    rejected = UPath(f"file://{tmp_path}/rejected.jsonl")
+    for _attempt in range(2):
+        summary = ingest(client, rows, on_invalid="skip", rejected=rejected, batch_size=1)
+        assert (summary.inserted + summary.duplicates, summary.rejected) == (2, 3)
+        lines = [json.loads(line) for line in rejected.read_text().splitlines()]
+        assert [line["row"] for line in lines] == [3, 2, 1]
+        assert {line["problems"][0]["message"] for line in lines[1:]} == {
+            "is an event of this run that is rejected itself"
+        }
+    assert {event["name"] for event in polar_server.events()} == {"other child", "other parent"}
+
+
+def test_parents_in_a_circle_are_sent_as_they_come(polar_server: LocalPolar, client: PolarClient) -> None:
+    rows = [{**EVENT, "external_id": "a", "parent_id": "b"}, {**EVENT, "external_id": "b", "parent_id": "a"}]
+    assert ingest(client, rows).inserted == 2
 
 
 def test_unknown_parents_fail_the_run_or_are_taken_on_trust(polar_server: LocalPolar, client: PolarClient) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_retry_goes_on_from_the_stored_batches(
         task_id="ingest", source=f"file://{departures}", mapping=MAPPING, max_concurrency=1
     )
     polar_server.fail("missing_scope", path="ingest", after=1, times=1)
-    told = r"needs events:write.* 1 are stored; not stored: batch 2 .*, batch 3 .*Mend that and run again"
+    told = r"needs events:write.* 1,500 are not known to be stored; .*1,001-2,000.*2,001-2,500.*Fix that and run again"
     with pytest.raises(AirflowFailException, match=told):
         operator.execute({"ti": ti, "task_state_store": state})
     polar_server.clear_requests()
@@ -234,7 +235,9 @@ def test_invalid_rows_are_set_aside(
     assert set(result) == KEYS
     assert (result["inserted"], result["rejected"]) == (1, 1)
     (line,) = Path(result["rejected_path"].removeprefix("file://")).read_text().splitlines()
-    assert json.loads(line) == {
+    said = json.loads(line)
+    assert re.fullmatch("[0-9a-f]{12}", said.pop("ingest"))
+    assert said == {
         "row": 2,
         "problems": [{"field": "", "message": "has no customer: give customer_id or external_customer_id"}],
         "event": {"name": "x"},
@@ -353,3 +356,98 @@ def test_a_template_that_renders_to_nothing_is_refused(
     with pytest.raises(AirflowFailException, match=parameter):
         operator.execute({"ti": ti})
     assert not polar_server.requests
+
+
+def test_the_content_of_events_is_not_in_what_airflow_keeps_of_the_task(
+    run_dag: RunDag, polar_server: LocalPolar, polar_connection: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    from airflow.models.renderedtifields import RenderedTaskInstanceFields
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    secret = {**EVENT, "external_customer_id": "s3cret"}
+    with _dag("ingest_rendered") as dag:
+
+        @task
+        def usage() -> list[dict[str, Any]]:
+            return [secret, {**secret, "name": "other"}]
+
+        given = usage()
+        PolarIngestEventsOperator(task_id="from_xcom", events=given)
+        PolarIngestEventsOperator(task_id="from_list", events=[{**secret, "name": "{{ dag.dag_id }}"}])
+        PolarIngestEventsOperator(task_id="from_text", events=json.dumps([secret]))
+        PolarIngestEventsOperator.partial(task_id="mapped").expand(events=[[secret], [secret, secret]])
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert polar_server.count() == 7
+    with create_session() as session:
+        query = select(RenderedTaskInstanceFields).where(RenderedTaskInstanceFields.dag_id == "ingest_rendered")
+        records = {(one.task_id, one.map_index): one.rendered_fields for one in session.scalars(query)}
+    assert {key: fields["events"] for key, fields in records.items() if "events" in fields} == {
+        ("from_xcom", -1): "2 events",
+        ("from_list", -1): "1 event",
+        ("from_text", -1): "events as str",
+        ("mapped", 0): "1 event",
+        ("mapped", 1): "2 events",
+    }
+    assert "s3cret" not in str(records)
+    assert "s3cret" not in str([run.xcom(task_id) for task_id in ("from_xcom", "from_list", "from_text")])
+    ours = [record.getMessage() for record in caplog.records if "polar" in record.name]
+    assert "s3cret" not in str(ours)
+
+
+def test_a_mapped_task_over_files_stores_nothing_twice_when_the_list_shifts(
+    polar_server: LocalPolar, polar_connection: str, tmp_path: Path
+) -> None:
+    for name in "XAB":
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({**EVENT, "metadata": {"file": name}}) + "\n" * 2)
+    for names in ("AB", "XAB"):
+        for index, name in enumerate(names):
+            ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=index)
+            # The same file by another way.
+            folder = tmp_path if names == "AB" else f"{tmp_path}/../{tmp_path.name}"
+            PolarIngestEventsOperator(task_id="ingest", source=f"file://{folder}/{name}.jsonl").execute({"ti": ti})
+    assert sorted(event["metadata"]["file"] for event in polar_server.events()) == ["A", "B", "X"]
+
+
+@pytest.mark.parametrize(("scope", "warned"), [(None, True), ("mine", False)])
+def test_a_mapped_task_over_events_is_warned_that_its_place_counts(
+    polar_server: LocalPolar,
+    polar_connection: str,
+    monkeypatch: pytest.MonkeyPatch,
+    scope: str | None,
+    warned: bool,
+) -> None:
+    said: list[str] = []
+    operator = PolarIngestEventsOperator(task_id="ingest", events=[EVENT], idempotency_scope=scope)
+    monkeypatch.setattr(operator.log, "warning", lambda text, *args: said.append(text % args))
+    operator.execute({"ti": SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=0)})
+    assert ("Set idempotency_scope to" in str(said)) is warned
+
+
+def test_a_glob_leaves_files_of_rejected_rows_out(
+    polar_server: LocalPolar, polar_connection: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(EVENT) + "\n{}\n")
+    for run in ("r1", "r2", "r1"):
+        ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id=run, map_index=-1)
+        result = PolarIngestEventsOperator(
+            task_id="ingest",
+            source=f"file://{tmp_path}/*.jsonl",
+            on_invalid="skip",
+            rejected_path=f"file://{tmp_path}/rejected.jsonl",
+        ).execute({"ti": ti})
+        assert (result["events"], result["rejected"]) == (2, 1)
+    assert len(list(tmp_path.glob("rejected*.jsonl"))) == 2
+
+
+def test_the_log_says_what_goes_where(
+    polar_server: LocalPolar, polar_connection: str, departures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    operator = PolarIngestEventsOperator(task_id="ingest", source=f"file://{departures}", mapping=MAPPING)
+    monkeypatch.setattr(operator.log, "info", lambda text, *args: said.append(text % args))
+    operator.execute({"ti": SimpleNamespace(dag_id="d", task_id="ingest", run_id="r1", map_index=-1)})
+    target = f"Polar ({polar_server.base_url}, connection polar_default)"
+    assert f"Ingesting file://{departures} into {target}; events without an external_id are told apart" in said[0]
+    assert "2,500 events inserted, 0 duplicates, 0 rejected, in 3 batches; 3 requests, 0 retries" in said[-1]

@@ -1,29 +1,39 @@
-"""Batches to Polar, several in flight, and what is known when one fails: stored, not stored, or unknown."""
+"""Batches to Polar, several in flight, and which rows are not known to be stored when one fails."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.ingesting.batches import Batch, ranges_set, ranges_text
+from airflow_provider_polar.events.ingesting.batches import (
+    Batch,
+    Place,
+    counted,
+    ranges_set,
+    ranges_text,
+    rows_in_words,
+)
+from airflow_provider_polar.events.ingesting.parents import CHILD_OF_REJECTED
 from airflow_provider_polar.events.ingesting.rejected import RejectedRows
 from airflow_provider_polar.events.ingesting.sending import Sent, send_batch
-from airflow_provider_polar.events.ingesting.spool import Spool
-from airflow_provider_polar.events.ingesting.validation import RowProblem, place_text
+from airflow_provider_polar.events.ingesting.spool import Packed, Spool
+from airflow_provider_polar.events.ingesting.validation import RowProblem
 from airflow_provider_polar.exceptions import (
     PolarIngestIncompleteError,
     PolarInvalidEventsError,
-    PolarValidationError,
 )
 
 _SAY_EVERY = _SAVE_EVERY = 5.0
 _TURNS = 3
 """How often a batch is taken up at most, each time with all the client's retries."""
+_SHOWN = 600
+"""Characters of a list of rows in an error's message; the log has it whole."""
 
 
 class Progress(Protocol):
@@ -39,75 +49,143 @@ class Progress(Protocol):
         """Forgets it."""
 
 
-class Delivery:
-    """Sends the batches of a spool.
+class Dispatcher:
+    """Sends the batches of a spool: those offered while it is still written, and in :meth:`run` all the others.
+
+    Not thread-safe; only the requests themselves run in threads.
 
     :ivar inserted: events newly stored, those of earlier attempts included where they are remembered.
     :ivar duplicates: events that were stored already.
-    :ivar uncertain: how many of the duplicates may be this run's own work, an answer having been lost.
+    :ivar uncertain: how many of the duplicates may be this run's own work, a response having been lost.
     """
 
     def __init__(
         self,
+        client: Callable[[], PolarClient],
         spool: Spool,
-        batches: Sequence[Batch],
         sources: Sequence[str],
         rejected: RejectedRows,
         *,
         skip: bool,
         max_concurrency: int,
         progress: Progress | None,
+        target: str,
         log: Any,
     ) -> None:
-        self._spool, self._batches, self._sources, self._rejected = spool, batches, sources, rejected
+        self._client, self._spool, self._sources, self._rejected = client, spool, sources, rejected
         self._skip, self._max_concurrency = skip, max_concurrency
-        self._progress, self._log = progress, log
+        self._progress, self._target, self._log = progress, target, log
         self._key = ""
+        self._coming: deque[Batch] = deque()
+        self._flying: dict[Future[Sent], Batch] = {}
+        self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-ingest")
         self._stored: set[int] = set()
         self._done: set[int] = set()
         self._failed: dict[int, Sent] = {}
+        self._sent: set[int] = set()
         self._unanswered: set[int] = set()
         self._turns: Counter[int] = Counter()
         self._failures_in_a_row = 0
+        self._refused: set[Place] = set()
+        self._refused_ids: set[str] = set()
         self.inserted = self.duplicates = self.uncertain = 0
         self._remembered = [0, 0, 0]
-        self._total = sum(batch.events for batch in batches)
-        self._sent_events = 0
+        self._sent_events = self._events_before = 0
         self._started = self._said = self._saved = time.monotonic()
 
-    def run(self, client: PolarClient) -> None:
-        """Sends every batch that an earlier attempt has not sent.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves requests in flight to themselves: sent again they do no harm."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def remembers(self) -> bool:
+        """Whether an earlier attempt has left something: then nothing can be sent before all is read and compared."""
+        return self._progress is not None and self._progress.load() is not None
+
+    def offer(self, batch: Batch) -> None:
+        """Sends a batch as soon as there is room; never waits."""
+        self._coming.append(batch)
+        self._collect(timeout=0)
+        self._launch()
+
+    def settle(self) -> str:
+        """Waits for the requests in flight and sends nothing more; what is stored by then, in words."""
+        self._coming.clear()
+        while self._flying:
+            self._collect(timeout=None)
+        if not self._sent:
+            return "Nothing has been sent"
+        return f"Before that, {counted(self.inserted + self.duplicates, 'event')} of other rows were stored"
+
+    def run(self) -> None:
+        """Sends every batch that neither was offered nor was sent by an earlier attempt.
 
         :raises PolarInvalidEventsError: Polar refused events, and they are not to be skipped.
         :raises PolarIngestIncompleteError: a batch could not be sent.
         """
-        self._key = f"{client.wire.account}:{self._spool.digest}"
-        self._remember()
-        coming = deque(batch for batch in self._batches if batch.number not in self._done)
-        flying: dict[Future[Sent], Batch] = {}
-        pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="polar-ingest")
+        self._key = f"{self._client().wire.account}:{self._spool.digest}"
+        offered = self._sent | {batch.number for batch in self._coming}
+        if not offered:
+            self._remember()
+        self._coming.extend(batch for batch in self._spool.batches if batch.number not in self._done | offered)
         try:
             while True:
-                while coming and len(flying) < self._max_concurrency and not self._failed:
-                    batch = coming.popleft()
-                    # Read here, not in the thread: a kill closes the spool while threads are still at work.
-                    events = list(self._spool.read(batch))
-                    flying[pool.submit(send_batch, client, events, skip=self._skip)] = batch
-                if not flying:
+                self._launch()
+                if not self._flying:
                     break
-                finished, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    batch, sent = flying.pop(future), future.result()
-                    if self._deserves_another_turn(batch, sent):
-                        coming.append(batch)
-                    else:
-                        self._finish(batch, sent)
+                self._collect(timeout=None)
         finally:
-            # On a kill, requests in flight are left to themselves: sent again they do no harm.
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.close()
             self._save(at_once=True)
         if self._failed:
             raise self._error()
+
+    def _launch(self) -> None:
+        while self._coming and len(self._flying) < self._max_concurrency and not self._failed:
+            batch = self._coming[0]
+            # Children wait for their parents: those of a parent that Polar refuses must not be sent.
+            if any(flying.generation < batch.generation for flying in self._flying.values()):
+                return
+            self._coming.popleft()
+            self._sent.add(batch.number)
+            # Read here, not in the thread: a kill closes the spool while threads are still at work.
+            packed = self._without_orphans(self._spool.read(batch), batch)
+            self._flying[self._pool.submit(send_batch, self._client(), packed, skip=self._skip)] = batch
+
+    def _without_orphans(self, packed: Packed, batch: Batch) -> Packed:
+        if not batch.generation or not self._refused_ids:
+            return packed
+        kept = []
+        for one in packed.unpack():
+            event = json.loads(one.payload)
+            if event.get("parent_id") in self._refused_ids:
+                if one.place not in self._refused:
+                    self._reject(one.place, [("parent_id", CHILD_OF_REJECTED)], event)
+            else:
+                kept.append(one)
+        return Packed.of(kept)
+
+    def _reject(self, place: Place, problems: list[tuple[str, str]], event: dict[str, Any]) -> None:
+        self._refused.add(place)
+        self._refused_ids.add(event["external_id"])
+        self._rejected.add(self._sources[place[0]], place[1], problems, event)
+
+    def _collect(self, timeout: float | None) -> None:
+        finished, _ = wait(self._flying, timeout, return_when=FIRST_COMPLETED)
+        for future in finished:
+            batch, sent = self._flying.pop(future), future.result()
+            if self._deserves_another_turn(batch, sent):
+                self._coming.append(batch)
+                self._coming = deque(sorted(self._coming, key=lambda one: one.generation))
+            else:
+                self._finish(batch, sent)
 
     def _deserves_another_turn(self, batch: Batch, sent: Sent) -> bool:
         """A batch that had bad luck while others get through goes to the end of the queue."""
@@ -123,6 +201,8 @@ class Delivery:
 
     def _finish(self, batch: Batch, sent: Sent) -> None:
         sent.uncertain = batch.number in self._unanswered
+        for one in sent.refused:
+            self._reject(one.event.place, one.problems, json.loads(one.event.payload))
         if sent.error is not None:
             self._failed[batch.number] = sent
             return
@@ -130,12 +210,9 @@ class Delivery:
         self.duplicates += sent.duplicates
         if sent.uncertain:
             self.uncertain += sent.duplicates
-        for refused in sent.refused:
-            event = refused.event
-            self._rejected.add(self._sources[event.source], event.number, refused.problems, json.loads(event.payload))
         self._sent_events += batch.events
         self._stored.add(batch.number)
-        if not sent.refused:
+        if sent.inserted + sent.duplicates == batch.events:
             # A batch with refused events is sent again by the next attempt, which must set them aside as well.
             self._done.add(batch.number)
             self._remembered[0] += sent.inserted
@@ -147,28 +224,44 @@ class Delivery:
     # Progress
 
     def _remember(self) -> None:
-        if self._progress is None:
+        state = None if self._progress is None else self._progress.load()
+        if state is None:
             return
-        state = self._progress.load()
-        if not isinstance(state, dict) or state.get("events") != self._key:
+        try:
+            if state["events"] != self._key:
+                return
+            done = ranges_set(state["batches"])
+            inserted, duplicates, uncertain = state["counts"]
+            known = sum(batch.events for batch in self._spool.batches if batch.number in done)
+            is_sound = (
+                inserted + duplicates == known and 0 <= uncertain <= duplicates and min(inserted, duplicates) >= 0
+            )
+            if not is_sound or not done <= {batch.number for batch in self._spool.batches}:
+                raise ValueError("its counts are not those of its batches")
+        except (TypeError, ValueError, KeyError, AttributeError):
+            self._log.warning(
+                "What an earlier attempt has saved of its progress is not readable and is ignored: every event is sent "
+                "again, and those that are stored count as duplicates."
+            )
             return
-        self._done = ranges_set(state["batches"])
-        self._stored = set(self._done)
-        self._remembered = list(state["counts"])
-        self.inserted, self.duplicates, self.uncertain = self._remembered
-        self._sent_events = sum(batch.events for batch in self._batches if batch.number in self._done)
+        self._done, self._stored = done, set(done)
+        self._remembered = [inserted, duplicates, uncertain]
+        self.inserted, self.duplicates, self.uncertain = inserted, duplicates, uncertain
+        self._sent_events = self._events_before = known
         self._log.info(
-            "An earlier attempt has stored %s of %s batches; going on with the others.",
+            "An earlier attempt has stored %s of %s; going on with the others.",
             f"{len(self._done):,}",
-            f"{len(self._batches):,}",
+            counted(len(self._spool.batches), "batch"),
         )
 
     def _save(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
-        if self._progress is None or not self._done or (now - self._saved < _SAVE_EVERY and not at_once):
+        if self._progress is None or not self._key or not self._done:
             return
-        self._saved = now
-        self._progress.save({"events": self._key, "batches": ranges_text(self._done), "counts": list(self._remembered)})
+        if at_once or now - self._saved >= _SAVE_EVERY:
+            self._saved = now
+            counts = list(self._remembered)
+            self._progress.save({"events": self._key, "batches": ranges_text(self._done), "counts": counts})
 
     def forget_progress(self) -> None:
         """To be called when all is done: cleared and run again, the task is to ask Polar and not its memory."""
@@ -182,67 +275,80 @@ class Delivery:
         if now - self._said < _SAY_EVERY:
             return
         self._said = now
+        rate = (self._sent_events - self._events_before) / (now - self._started)
+        # Without a key rows are still being read, and how many there are is not known.
+        left = (self._spool.events - self._sent_events) / rate if self._key and rate else None
+        ending = ""
+        if left is not None:
+            ending = f", about {left:,.0f} s left" if left < 120 else f", about {left / 60:,.0f} min left"
         self._log.info(
-            "%s of %s events sent: %s inserted, %s duplicates, %s rejected; %s s so far",
-            *(f"{n:,}" for n in (self._sent_events, self._total, self.inserted, self.duplicates)),
-            f"{self._rejected.count:,}",
-            f"{now - self._started:,.0f}",
+            "%s of %s sent: %s inserted, %s duplicates, %s rejected; %s a second%s",
+            f"{self._sent_events:,}",
+            counted(self._spool.events, "event") + ("" if self._key else " read so far"),
+            *(f"{n:,}" for n in (self.inserted, self.duplicates, self._rejected.count)),
+            f"{rate:,.0f}",
+            ending,
         )
 
     def _error(self) -> PolarInvalidEventsError | PolarIngestIncompleteError:
-        state = self._state()
-        refused = [sent for sent in self._failed.values() if isinstance(sent.error, PolarValidationError)]
+        failed = [(sent.error, sent.refused) for sent in self._failed.values() if sent.error is not None]
         problems = [
             RowProblem(one.event.number - 1, name, message, self._sources[one.event.source])
-            for sent in refused
-            for one in sent.refused
+            for _, refused in failed
+            for one in refused
             for name, message in one.problems
         ]
-        if problems and len(refused) == len(self._failed):
+        state = self._state()
+        error: PolarInvalidEventsError | PolarIngestIncompleteError
+        if problems and all(refused for _, refused in failed):
+            cause = failed[0][0]
             told = "; ".join(map(str, problems[:10])) + ("; and more" if len(problems) > 10 else "")
-            error: PolarInvalidEventsError | PolarIngestIncompleteError = PolarInvalidEventsError(
-                f"Polar refused events of {len(refused)} batches: {told}. {state} Mend the rows, or set them aside "
-                "with on_invalid='skip', and run again: what is stored is not billed again.",
+            error = PolarInvalidEventsError(
+                f"{self._target} refused {counted(len(self._refused), 'event')}: {told}. {state} Fix the rows, or set "
+                "them aside with on_invalid='skip', and run again: what is stored is not billed again",
                 problems=problems[:100],
             )
         else:
-            error = self._incomplete(state)
-        error.__cause__ = error.__cause__ or next(iter(self._failed.values())).error
+            # Where it is single events that Polar refuses, a retry still sends the other batches.
+            lasting = [reason for reason, refused in failed if not reason.retryable and not refused]
+            cause = lasting[0] if lasting else failed[0][0]
+            advice = "Fix that and run again" if lasting else "A retry is safe"
+            error = PolarIngestIncompleteError(
+                f"Not every event is stored in {self._target}: {str(cause).rstrip('.')}. {state} {advice}: stored "
+                "events are recognised by their identity and not billed again",
+                retryable=not lasting,
+            )
+        error.__cause__ = cause
         return error
 
-    def _incomplete(self, state: str) -> PolarIngestIncompleteError:
-        failed = [(sent.error, sent.refused) for sent in self._failed.values() if sent.error is not None]
-        # Where it is single events that Polar refuses, a retry still sends the other batches.
-        lasting = [error for error, refused in failed if not error.retryable and not refused]
-        cause = lasting[0] if lasting else failed[0][0]
-        advice = "Mend that and run again" if lasting else "A retry is safe"
-        incomplete = PolarIngestIncompleteError(
-            f"Not every event is stored: {cause} {state} {advice}: stored events are recognised by their identity and "
-            "not billed again.",
-            retryable=not lasting,
-        )
-        incomplete.__cause__ = cause
-        return incomplete
-
     def _state(self) -> str:
-        """What is stored, unknown and not stored, in batches and rows."""
-        refused = {number for number, sent in self._failed.items() if isinstance(sent.error, PolarValidationError)}
-        unknown = self._unanswered - self._stored - refused
-        not_stored = [batch for batch in self._batches if batch.number not in self._stored | unknown]
-        told = [f"Of {len(self._batches)} batches ({self._total:,} events) {len(self._stored)} are stored"]
-        if unknown:
-            lost = [self._batches[number] for number in sorted(unknown)]
-            told.append("unknown, the answer having been lost: " + self._rows(lost))
-        if not_stored:
-            told.append("not stored: " + self._rows(not_stored))
+        """Which rows are not known to be stored, short for the message and whole in the log."""
+        unknown = self._unanswered - self._stored
+        refused = {n for n, sent in self._failed.items() if getattr(sent.error, "sent", True)} - unknown
+        unsent = {batch.number for batch in self._spool.batches} - self._stored - unknown - refused
+        lists = [
+            ("refused", iter(sorted(self._refused)), len(self._refused)),
+            ("sent without a response, so perhaps stored", *self._places(unknown)),
+            ("not stored, their whole request having been refused", *self._places(refused)),
+            ("not sent by this attempt", *self._places(unsent)),
+        ]
+        missing = sum(number for _, _, number in lists)
+        told = [f"Of {counted(self._spool.events, 'event')}, {missing:,} are not known to be stored"]
+        for what, places, number in lists:
+            if not number:
+                continue
+            lines = list(rows_in_words(places, self._sources))
+            for line in lines:
+                self._log.error("%s: %s", what[0].upper() + what[1:], line)
+            text = ", ".join(lines)
+            if len(text) > _SHOWN:
+                text = f"{text[:_SHOWN].rpartition(',')[0]}, and more, all of them in the log"
+            told.append(f"{counted(number, 'event')} {what} ({text})")
         return "; ".join(told) + "."
 
-    def _rows(self, batches: Sequence[Batch]) -> str:
-        shown = [
-            f"batch {b.number + 1} ({place_text(self._sources[b.first[0]], b.first[1])} to "
-            f"{place_text(self._sources[b.last[0]], b.last[1])})"
-            for b in batches
-        ]
-        if len(shown) > 4:
-            shown = [*shown[:2], f"... {len(shown) - 3} more ...", shown[-1]]
-        return ", ".join(shown)
+    def _places(self, numbers: set[int]) -> tuple[Iterator[Place], int]:
+        batches = [batch for batch in self._spool.batches if batch.number in numbers]
+        places = sorted(
+            one.place for batch in batches for one in self._spool.read(batch).unpack() if one.place not in self._refused
+        )
+        return iter(places), len(places)

@@ -38,9 +38,12 @@ CONTENT_SCOPE = '["content"]'
 """The scope that has nothing in it: equal content is the same event in every run, task and DAG."""
 
 
-def run_scope(dag_id: str, task_id: str, run_id: str, map_index: int) -> str:
-    """The scope of one task instance, whatever its attempt."""
-    return json.dumps(["run", dag_id, task_id, run_id, map_index])
+def run_scope(dag_id: str, task_id: str, run_id: str, member: int | str) -> str:
+    """The scope of one task instance, whatever its attempt.
+
+    :param member: which of a mapped task's instances: its source, or its index; -1 for a task that is not mapped.
+    """
+    return json.dumps(["run", dag_id, task_id, run_id, member])
 
 
 def named_scope(name: str) -> str:

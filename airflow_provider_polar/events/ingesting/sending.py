@@ -1,11 +1,11 @@
-"""One batch on its way: sent, repeated where the answer is lost, and what Polar itself refuses set aside."""
+"""One batch on its way: sent, repeated where the response is lost, and what Polar itself refuses set aside."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.ingesting.spool import Spooled
+from airflow_provider_polar.events.ingesting.spool import Packed, Spooled
 from airflow_provider_polar.events.ingesting.validation import FieldProblem
 from airflow_provider_polar.exceptions import (
     EventProblem,
@@ -44,7 +44,7 @@ class Sent:
     :ivar inserted: newly stored events.
     :ivar duplicates: events that were there already.
     :ivar refused: events that Polar refused, which are not stored.
-    :ivar uncertain: an earlier request of the batch got no answer, so that some of ``duplicates`` may be its work.
+    :ivar uncertain: a request of the batch got no response, so that some of ``duplicates`` may be its work.
     :ivar error: why the batch could not be finished; None where it could.
     """
 
@@ -56,10 +56,10 @@ class Sent:
 
 
 class _Remembering(Retries):
-    """The client's retries, noting whether an answer was lost on the way."""
+    """The client's retries, noting whether a response was lost on the way."""
 
     def __init__(self, retries: Retries, sent: Sent) -> None:
-        super().__init__(retries.attempts, retries.initial, retries.maximum)
+        super().__init__(**{one.name: getattr(retries, one.name) for one in fields(retries)})
         object.__setattr__(self, "_sent", sent)
 
     def wait(self, state: tenacity.RetryCallState) -> float:
@@ -68,12 +68,12 @@ class _Remembering(Retries):
 
 
 def _note(sent: Sent, error: BaseException | None) -> None:
-    if isinstance(error, (PolarTransportError, PolarServerError)):
+    if isinstance(error, PolarServerError) or (isinstance(error, PolarTransportError) and getattr(error, "sent", True)):
         sent.uncertain = True
 
 
 def send_batch(
-    client: PolarClient, events: Sequence[Spooled], *, skip: bool, sleep: Callable[[float], object] = time.sleep
+    client: PolarClient, batch: Packed, *, skip: bool, sleep: Callable[[float], object] = time.sleep
 ) -> Sent:
     """Sends the events of one batch. Never raises a :class:`PolarError`: it is in the outcome.
 
@@ -81,16 +81,17 @@ def send_batch(
     """
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
-    left = list(events)
-    while left:
+    while len(batch):
         try:
-            answer = client.send(
-                ingest_encoded([event.payload for event in left], repeatable=True),
+            response = client.send(
+                # The body is joined already: to the request it is one.
+                ingest_encoded([batch.body], repeatable=True),
                 IngestResult.model_validate_json,
                 retries=_Remembering(client.wire.retries, sent),
             )
         except PolarValidationError as error:
-            refused = _by_event(error.problems, left)
+            events = batch.unpack()
+            refused = _by_event(error.problems, events)
             if _only_clocks_differ(refused) and (pause := next(waits, None)) is not None:
                 sleep(pause)
                 continue
@@ -99,17 +100,18 @@ def send_batch(
                 sent.error = error
                 return sent
             gone = {id(one.event) for one in refused}
-            left = [event for event in left if id(event) not in gone]
+            batch = Packed.of(event for event in events if id(event) not in gone)
             continue
         except PolarError as error:
             _note(sent, error)
             sent.error = error
             return sent
-        sent.inserted, sent.duplicates = answer.inserted, answer.duplicates
-        if answer.inserted + answer.duplicates != len(left):
+        sent.inserted, sent.duplicates = response.inserted, response.duplicates
+        if response.inserted + response.duplicates != len(batch):
+            sent.uncertain = True
             sent.error = PolarTransportError(
-                f"Polar speaks of {answer.inserted} inserted and {answer.duplicates} duplicate events, "
-                f"but {len(left)} were sent"
+                f"Polar speaks of {response.inserted} inserted and {response.duplicates} duplicate events, "
+                f"but {len(batch)} were sent"
             )
         return sent
     return sent
