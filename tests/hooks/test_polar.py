@@ -182,7 +182,7 @@ class TestButton:
         polar_server.fail("status")
         assert self.hook(monkeypatch, polar_server).test_connection() == (
             False,
-            "Polar failed to answer GET /v1/events/ (HTTP 503).",
+            f"Polar answered GET /v1/events/ with HTTP 503 ({polar_server.base_url})",
         )
 
     def test_no_connection_at_all(self, monkeypatch):
