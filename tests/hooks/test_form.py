@@ -76,6 +76,7 @@ def test_the_widgets_of_older_airflows(monkeypatch):
     except ImportError:
         pytest.skip("this Airflow has no form metadata service")
     wtforms = MagicMock(StringField=Forms.MockStringField, IntegerField=Forms.MockIntegerField)
+    wtforms.BooleanField = Forms.MockBooleanField
     checks = MagicMock(Optional=Forms.MockOptional, any_of=Forms.MockEnum)
     monkeypatch.setitem(sys.modules, "wtforms", wtforms)
     monkeypatch.setitem(sys.modules, "wtforms.validators", checks)
@@ -85,4 +86,5 @@ def test_the_widgets_of_older_airflows(monkeypatch):
     assert set(rendered) == set(connection_form.CONN_FIELDS)
     assert rendered["environment"]["schema"]["enum"] == ["production", "sandbox"]
     assert rendered["environment"]["value"] == "production"
+    assert rendered["allow_http"]["schema"]["type"] == ["boolean", "null"]
     assert rendered["requests_per_minute"]["schema"]["type"] == ["integer", "null"]

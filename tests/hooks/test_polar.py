@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-from types import SimpleNamespace
 
 import pytest
 from polar.v2026_04 import Polar
@@ -64,12 +63,36 @@ def test_everything_said_in_a_json_connection(monkeypatch):
         (f"polar://:{TOKEN}@polar.example:8443/http", "http://polar.example:8443"),
         (f"polar://:{TOKEN}@http%3A%2F%2F127.0.0.1%3A8765", "http://127.0.0.1:8765"),
         (f"polar://:{TOKEN}@https%3A%2F%2Fpolar.example%2Fbase", "https://polar.example/base"),
+        (f"polar://:{TOKEN}@[::1]:8765", "http://[::1]:8765"),
+        (f"polar://:{TOKEN}@[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        (f"polar://:{TOKEN}@127.0.0.1.example:8443", "https://127.0.0.1.example:8443"),
     ],
 )
 def test_a_uri_connection(monkeypatch, uri, base_url):
     monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", uri)
     settings = PolarHook().settings
     assert (settings.base_url, settings.token) == (base_url, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "base_url"),
+    [
+        ("polar.example", 8443, "https://polar.example:8443"),
+        ("polar.example:1234", 8443, "https://polar.example:1234"),
+        ("polar.example/base/", 8443, "https://polar.example:8443/base"),
+        ("HTTPS://Polar.example/Base", None, "https://polar.example/Base"),
+        ("127.1.2.3", 8765, "http://127.1.2.3:8765"),
+        ("::1", 8765, "http://[::1]:8765"),
+        ("[::1]:8765", 443, "http://[::1]:8765"),
+        ("http://[::1]:8765/base", None, "http://[::1]:8765/base"),
+        ("2001:db8::1", None, "https://[2001:db8::1]"),
+        ("localhost.example", None, "https://localhost.example"),
+    ],
+)
+def test_a_host(monkeypatch, host, port, base_url):
+    hook = connection(monkeypatch, host=host, port=port)
+    assert hook.settings.base_url == base_url
+    assert hook.get_conn().wire.base_url == base_url
 
 
 def test_a_uri_round_trip_keeps_everything(monkeypatch, polar_server):
@@ -109,7 +132,15 @@ def test_a_secrets_backend(monkeypatch, tmp_path, polar_server):
         ({"extra": {"organization_id": "acme"}}, "organization_id is 'acme', not a UUID"),
         ({"extra": {"requests_per_minute": 0}}, "requests_per_minute is 0"),
         ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
+        ({"extra": {"allow_http": "perhaps"}}, "allow_http is 'perhaps', not true or false"),
+        ({"extra": "environment=sandbox"}, "its extra is not a JSON object"),
         ({"host": "https://x.example?y"}, "is not a base URL"),
+        ({"host": "ftp://x.example"}, "is not a base URL"),
+        ({"host": "x.example", "schema": "base"}, "is not a base URL"),
+        ({"host": "https://x.example:port"}, "no valid host name or port"),
+        ({"host": "https://[::1"}, "no valid host name or port"),
+        ({"host": f"https://{TOKEN}@x.example"}, "names a user"),
+        ({"host": f"https://x.example:80@{TOKEN}.example"}, "names a user"),
     ],
 )
 def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, says):
@@ -122,13 +153,48 @@ def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, s
     assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
 
 
-def test_a_misspelt_extra_is_said(monkeypatch):
-    hook, said = connection(monkeypatch, extra={"organisation_id": ORGANIZATION}), []
-    monkeypatch.setattr(PolarHook, "log", SimpleNamespace(warning=lambda text, *values: said.append(text % values)))
-    assert hook.settings.organization_id is None
-    [warning] = said
-    assert "the extra organisation_id has no effect" in warning
-    assert TOKEN not in warning
+@pytest.mark.parametrize("conn_type", ["postgres", "http", "generic", "polar_sh", "Polar", ""])
+def test_a_password_of_another_type_of_connection_is_sent_nowhere(monkeypatch, polar_server, conn_type):
+    fields = {"conn_type": conn_type, "host": polar_server.base_url, "extra": {"enviroment": "x"}}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", polar_server.connection_uri())
+    assert PolarHook().get_conn().list().items == []
+    heard = len(polar_server.requests)
+    hook = connection(monkeypatch, **fields)
+    with pytest.raises(
+        exceptions.PolarConfigurationError, match=r"'polar_default' has .*type.* and not 'polar'"
+    ) as refused:
+        hook.get_conn()
+    with pytest.raises(exceptions.PolarConfigurationError, match=r"not 'polar'"):
+        asyncio.run(PolarHook().get_async_conn())
+    ok, shown = PolarHook().test_connection()
+    assert not ok
+    assert "not 'polar'" in shown
+    assert TOKEN not in f"{refused.value!r}{shown}"
+    assert len(polar_server.requests) == heard
+
+
+@pytest.mark.parametrize(
+    "uri", [f"postgres://u:{TOKEN}@db.example/x", f"//:{TOKEN}@db.example", f"generic://:{TOKEN}@"]
+)
+def test_so_is_one_from_a_uri(monkeypatch, uri):
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", uri)
+    with pytest.raises(exceptions.PolarConfigurationError, match=r"type.* and not 'polar'"):
+        _ = PolarHook().settings
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"enviroment": "sandbox"}, r"enviroment is an unknown extra \(did you mean environment\?\)"),
+        ({"organisation_id": ORGANIZATION}, r"\(did you mean organization_id\?\)"),
+        ({"access_token": TOKEN}, r"access_token is an unknown extra; a connection to Polar has environment, "),
+    ],
+)
+def test_a_misspelt_extra_does_not_go_to_production(monkeypatch, extra, says):
+    hook = connection(monkeypatch, extra=extra)
+    with pytest.raises(exceptions.PolarConfigurationError, match=says) as refused:
+        _ = hook.settings
+    assert TOKEN not in str(refused.value)
 
 
 class TestButton:
