@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
 
+from airflow_provider_polar.events.packages import missing
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
@@ -152,9 +153,7 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
         try:
             import zstandard
         except ImportError:
-            raise PolarConfigurationError(
-                "reading .zst files needs zstandard: install airflow-provider-polar[zstd]"
-            ) from None
+            raise missing("reading .zst files", "zstd") from None
         try:
             with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
                 yield io.BufferedReader(reader)
@@ -283,9 +282,7 @@ def _parquet(data: IO[bytes]) -> _Read:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise PolarConfigurationError(
-            "reading parquet files needs pyarrow: install airflow-provider-polar[parquet]"
-        ) from None
+        raise missing("reading parquet files", "parquet") from None
     number = 0
     try:
         for batch in parquet.ParquetFile(data).iter_batches(batch_size=_ROWS_AT_ONCE):
