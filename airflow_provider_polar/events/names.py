@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_polar.api.filters import unknown_filter
 from airflow_provider_polar.api.models import EventName
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarFilterError
@@ -21,7 +22,7 @@ def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[Even
     :raises PolarFilterError: an unknown filter, which Polar would ignore.
     """
     if unknown := sorted(set(filters) - set(KNOWN)):
-        raise PolarFilterError(f"filter {unknown[0]}: unknown, event names have: {', '.join(KNOWN)}")
+        raise PolarFilterError(unknown_filter(unknown[0], KNOWN, "event names have"))
     return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
 
 

@@ -317,6 +317,8 @@ def test_list_events_refuses_before_any_request(polar_server, polar_connection, 
 def test_event_names_refuse_an_unknown_filter(polar_server, polar_connection):
     with pytest.raises(exceptions.PolarFilterError, match="unknown, event names have"):
         PolarHook().list_event_names(nmae="a")
+    with pytest.raises(exceptions.PolarFilterError, match=r"\(did you mean query\?\)"):
+        PolarHook().list_event_names(querry="a")
 
 
 def test_more_names_than_a_page(polar_server, polar_connection):
