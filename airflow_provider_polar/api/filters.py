@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from airflow_provider_polar.api.spelling import did_you_mean
+from airflow_provider_polar.api.wording import did_you_mean
 from airflow_provider_polar.exceptions import PolarFilterError
 
 Params = list[tuple[str, str]]

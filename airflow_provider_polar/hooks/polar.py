@@ -179,17 +179,52 @@ class PolarHook(BaseHook):
     def ingest_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Stores events, all or none, in one request: at most 32,767 events and 10 MB.
 
-        Give every event an ``external_id``: only then is it stored once however often it is sent, and only then is
-        the request repeated after a fault. :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator`
-        does so by itself, and cuts batches.
+        Polar knows an event that it has by its ``external_id`` alone. Of an event without one it stores another copy,
+        and bills it, each time that it is sent. So nothing gives an event an id here, and a request with an event
+        that has none is not sent again when its response is lost: the task fails, and whether the events are stored
+        is not known; a retry of the task may then bill them twice.
 
+        Make the id of what makes the event unique in your business, and a task may be retried or cleared at will:
+
+        .. code-block:: python
+
+            from datetime import datetime
+
+            from airflow.sdk import DAG, task
+
+            from airflow_provider_polar.hooks.polar import PolarHook
+
+            with DAG("bill_storage", schedule="@daily", start_date=datetime(2026, 11, 1)) as dag:
+
+                @task(retries=3)
+                def bill(gigabytes: dict[str, float], day: str) -> dict[str, int]:
+                    return PolarHook().ingest_events(
+                        [
+                            {
+                                "name": "storage.used",
+                                "external_customer_id": customer,
+                                "external_id": f"storage/{customer}/{day}",
+                                "metadata": {"gigabytes": amount},
+                            }
+                            for customer, amount in gigabytes.items()
+                        ]
+                    )
+
+                bill({"acme": 12.5, "globex": 3.0}, "{{ dag_run.run_after | ds }}")
+
+        :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator` gives the ids by itself, checks
+        events beforehand, and makes batches of any number of them.
+
+        :param events: as Polar takes them: ``name``, ``external_customer_id`` or ``customer_id``, and ``external_id``,
+            ``timestamp`` (aware; default the moment of receipt), ``metadata``.
         :return: ``{"inserted": ..., "duplicates": ...}``
-        :raises PolarValidationError: Polar refused an event, and so stored none.
+        :raises PolarValidationError: Polar refused an event, and so stored none; a retry does not help.
+        :raises PolarTransportError: no response came; a retry is safe if every event has an ``external_id``.
         """
         return self.get_conn().ingest(events).model_dump(include={"inserted", "duplicates"})
 
     def test_connection(self) -> tuple[bool, str]:
-        """What the Test button shows: one small request, no side effect, never an exception, never the token."""
+        """What the Test button shows: two small requests, no side effect, never an exception, never the token."""
         from airflow_provider_polar.hooks.check import check_connection
 
         return check_connection(self)

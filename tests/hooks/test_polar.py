@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from polar.v2026_04 import Polar
@@ -197,6 +199,31 @@ def test_a_misspelt_extra_does_not_go_to_production(monkeypatch, extra, says):
     assert TOKEN not in str(refused.value)
 
 
+@pytest.fixture
+def echo():
+    """A server, or a proxy before it, whose errors quote the request's headers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            headers = dict(self.headers)
+            self.send_response(server.status)
+            self.send_header("WWW-Authenticate", f'Bearer scope="{headers["Authorization"]}"')
+            self.end_headers()
+            told = {"error": "x", "error_description": headers, "detail": [{"loc": ["body"], "msg": str(headers)}]}
+            self.wfile.write(json.dumps(told).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.token, server.base_url = TOKEN, f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
 class TestButton:
     def hook(self, monkeypatch, server, token=None, **extra):
         fields = {"conn_type": "polar", "password": token or server.token, "host": server.base_url, "extra": extra}
@@ -246,10 +273,36 @@ class TestButton:
 
     def test_server_error(self, monkeypatch, polar_server):
         polar_server.fail("status")
-        assert self.hook(monkeypatch, polar_server).test_connection() == (
-            False,
-            "Polar failed to answer GET /v1/events/ (HTTP 503).",
-        )
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert not ok
+        assert "503" in shown
+
+    @pytest.mark.parametrize("path", ["list", "ingest"])
+    def test_a_used_up_budget_is_no_failure(self, monkeypatch, polar_server, path):
+        polar_server.fail("rate_limit", path=path)
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert ok
+        assert "The token is valid" in shown
+
+    def test_two_requests_and_one_event(self, monkeypatch, polar_server):
+        polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert ok
+        assert "visible: 1 event" in shown
+        assert [record.endpoint for record in polar_server.requests] == ["list", "ingest"]
+
+    def test_an_organization_of_which_nothing_is_visible(self, monkeypatch, polar_server):
+        polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
+        ok, shown = self.hook(monkeypatch, polar_server, organization_id=ORGANIZATION).test_connection()
+        assert ok
+        assert f"visible: no event of organization {ORGANIZATION}" in shown
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 502])
+    def test_a_server_that_echoes_what_it_gets(self, monkeypatch, echo, status):
+        echo.status = status
+        ok, shown = self.hook(monkeypatch, echo).test_connection()
+        assert not ok
+        assert echo.token not in shown
 
     def test_no_connection_at_all(self, monkeypatch):
         monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT", raising=False)

@@ -1,4 +1,4 @@
-"""What a name that is not known was probably meant to be."""
+"""Turns of phrase that messages share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     related = [one for one in names if words and (_words(one) <= words or words <= _words(one))]
     near = sorted(related, key=lambda one: len(words ^ _words(one))) or get_close_matches(name.lower(), names, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+def number_of(count: int, thing: str) -> str:
+    """``1 event``, ``1,200 events``.
+
+    :param thing: in the singular; its plural ends in ``s``.
+    """
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _words(name: str) -> set[str]:
