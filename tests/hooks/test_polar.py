@@ -155,6 +155,20 @@ def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, s
     assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
 
 
+@pytest.mark.parametrize("how", ["worker", "triggerer"])
+def test_the_token_is_masked_in_airflow_s_logs(monkeypatch, how):
+    """As the requests send it, too, not only with the line's end that a secrets backend keeps it with."""
+    from airflow.providers.common.compat.sdk import redact
+
+    token = f"polar_oat_+{how}_of_this_test"
+    hook = connection(monkeypatch, password=f"{token}\n")
+    settings = hook.settings if how == "worker" else asyncio.run(hook.aget_settings())
+    assert settings.token == token
+    assert redact(f"one {token} two") == "one *** two"
+    assert redact(f"one {token.replace('+', '%2B')} two") == "one *** two"
+    assert token not in f"{hook!r}{vars(hook)!r}{settings!r}{hook.get_conn()!r}{vars(hook.get_conn())!r}"
+
+
 @pytest.mark.parametrize("conn_type", ["postgres", "http", "generic", "polar_sh", "Polar", ""])
 def test_a_password_of_another_type_of_connection_is_sent_nowhere(monkeypatch, polar_server, conn_type):
     fields = {"conn_type": conn_type, "host": polar_server.base_url, "extra": {"enviroment": "x"}}
