@@ -30,12 +30,12 @@ def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventNam
     seen: set[tuple[str, str | None]] = set()
     page = 1
     while True:
-        answer = client.list_names(page=page, limit=MAX_LIMIT, **filters)
-        for name in answer.items:
+        response = client.list_names(page=page, limit=MAX_LIMIT, **filters)
+        for name in response.items:
             # The same name may exist as a system and as a user event.
             if (name.name, name.source) not in seen:
                 seen.add((name.name, name.source))
                 yield name
-        if not answer.items or page * MAX_LIMIT >= answer.pagination.total_count:
+        if not response.items or page * MAX_LIMIT >= response.pagination.total_count:
             return
         page += 1

@@ -41,7 +41,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and for each part of an answer; 30 unless given.",
+        "description": "How long to wait for a connection, and for a response to begin or go on; 30 unless given.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "allow_http": {
