@@ -19,7 +19,7 @@ class PolarError(Exception):
 
 
 class PolarConfigurationError(PolarError, ValueError):
-    """A parameter or the connection is wrong; known before any request. A retry does not help: mend the value."""
+    """A parameter or the connection is wrong; known before any request. A retry does not help: fix the value."""
 
 
 class PolarWindowError(PolarConfigurationError):
@@ -49,18 +49,22 @@ class PolarSourceUnavailableError(PolarSourceError):
 
 
 class PolarApiError(PolarError):
-    """Polar answered with an error, or did not answer.
+    """Polar responded with an error, or did not respond. The message names the host, and the connection.
 
-    :ivar status: HTTP status of the answer, None where there was none.
+    :ivar status: HTTP status of the response, None where there was none.
     :ivar method: HTTP method of the request.
     :ivar path: path of the request, without query.
+    :ivar brief: what happened, in a few words without host and advice; for logs.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, method: str = "", path: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, method: str = "", path: str = "", brief: str = ""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.method = method
         self.path = path
+        self.brief = brief or message
 
 
 class PolarAuthenticationError(PolarApiError):
@@ -133,16 +137,33 @@ class PolarRateLimitError(PolarApiError):
 
 
 class PolarServerError(PolarApiError):
-    """5xx: Polar failed. A retry usually helps."""
+    """5xx, and 408, 421, 425 and 499: Polar, or what is between, failed. A retry usually helps. Whether the request
+    was handled is unknown: an ingest is safe to repeat only with external ids."""
 
     retryable = True
 
 
 class PolarTransportError(PolarApiError):
-    """No complete answer: connection refused or reset, time-out, a truncated or unreadable body. A retry usually
-    helps. Whether the request was handled is unknown: an ingest is safe to repeat only with external ids."""
+    """No complete response: connection refused or reset, time-out, a truncated or unreadable body. A retry usually
+    helps. Where something was sent, it is unknown whether the request was handled: an ingest is safe to repeat only
+    with external ids.
+
+    :ivar sent: False where nothing was sent, for no connection came about (refused, unknown host, TLS, time-out).
+    """
 
     retryable = True
+
+    def __init__(self, message: str, *, sent: bool = True, **where: Any) -> None:
+        super().__init__(message, **where)
+        self.sent = sent
+
+
+class PolarResponseError(PolarTransportError):
+    """A response came and cannot be used: it holds NaN or bytes that are not UTF-8, is JSON of another form than
+    expected, or larger than any response may be. A retry does not help: the same request brings the same response;
+    check the base URL, or tell Polar's support which request it is."""
+
+    retryable = False
 
 
 class PolarIncompleteError(PolarError):

@@ -14,10 +14,11 @@ import httpx
 import tenacity
 
 from airflow_provider_polar.api import requests
+from airflow_provider_polar.api.bodies import BodyError
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
 from airflow_provider_polar.api.requests import EventSorting, NameSorting, PolarRequest
-from airflow_provider_polar.api.retrying import Retries
+from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.api.wire import PRODUCTION, Wire
 
@@ -38,11 +39,14 @@ class PolarClient:
     :param token: organization access token.
     :param base_url: Polar's base URL.
     :param api_version: the ``Polar-Version`` header.
-    :param timeout: seconds to wait for a connection, and for each part of an answer.
+    :param timeout: seconds to wait for a connection, and for a response to begin or go on; a response as a whole may
+        take four times as long.
     :param retries: how persistent to be.
-    :param requests_per_minute: the budget, evenly spread and shared within the process by all clients with the
-        same server, token and budget; None for no pacing.
+    :param requests_per_minute: the budget: a tenth may go at once, the rest evenly, never more in any 60 seconds;
+        shared within the process by all clients with the same server, token and budget; None for no pacing.
     :param max_connections: connections kept at most, and so requests in flight.
+    :param connection: name of the connection that the token comes from, for messages.
+    :param allow_http: permit ``http://`` to another machine, which shows the token to everybody on the way.
     :param transport: an httpx transport, for tests.
     """
 
@@ -56,12 +60,22 @@ class PolarClient:
         retries: Retries | None = None,
         requests_per_minute: float | None = None,
         max_connections: int = 16,
+        connection: str | None = None,
+        allow_http: bool = False,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.wire = Wire(token, base_url, api_version, timeout, retries or Retries(), requests_per_minute)
-        self._http = httpx.Client(
-            **self.wire.options(), limits=httpx.Limits(max_connections=max_connections), transport=transport
+        self.wire = Wire(
+            token,
+            base_url,
+            api_version,
+            timeout,
+            retries or Retries(),
+            requests_per_minute,
+            connection=connection,
+            allow_http=allow_http,
         )
+        limits = httpx.Limits(max_connections=max_connections)
+        self._http = self.wire.open(httpx.Client, limits=limits, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -83,24 +97,46 @@ class PolarClient:
         """Requests sent so far, repeated ones included."""
         return self.wire.requests_sent
 
+    @property
+    def retries_made(self) -> int:
+        """How often a request was sent again so far."""
+        return self.wire.retries_made
+
+    @property
+    def seconds_waited(self) -> float:
+        """Seconds of the pauses before requests were sent again, of all threads together; without pacing."""
+        return self.wire.seconds_waited
+
     def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
         """Sends a request, again where that helps, and decodes its answer's body."""
-        retrying = tenacity.Retrying(**self.wire.controls(request, retries))
-        answer: T = retrying(self._send_once, request, decode)
-        return answer
+        attempts = self.wire.attempts(request, retries)
+        response: T = tenacity.Retrying(**attempts.controls())(self._send_once, attempts, request, decode)
+        return response
 
-    def _send_once(self, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
+    def _send_once(self, attempts: Attempts, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
         moment = self.wire.pacer.reserve()
         while (delay := self.wire.pacer.delay(moment)) != 0:
             if delay is None:
                 moment = self.wire.pacer.reserve()
             else:
+                self.wire.tell_of_pacing(request, delay)
                 time.sleep(delay)
+        attempts.sending()
         try:
-            response = self._http.send(self.wire.build(self._http, request))
+            response = self._http.send(self.wire.build(self._http, request), stream=True)
+            try:
+                body = self.wire.body(response, attempts.sent_at)
+                for raw in response.iter_raw():
+                    body.add(raw)
+                content = body.content()
+            except BodyError as error:
+                raise self.wire.unusable(request, response, error) from None
+            finally:
+                response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self.wire.unanswered(request, error) from error
-        return self.wire.answer(request, response, decode)
+            # Not chained: httpx's error may quote headers.
+            raise self.wire.unanswered(request, error) from None
+        return self.wire.decoded(request, response, content, decode)
 
     def list(
         self,
@@ -191,12 +227,22 @@ class AsyncPolarClient:
         retries: Retries | None = None,
         requests_per_minute: float | None = None,
         max_connections: int = 16,
+        connection: str | None = None,
+        allow_http: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.wire = Wire(token, base_url, api_version, timeout, retries or Retries(), requests_per_minute)
-        self._http = httpx.AsyncClient(
-            **self.wire.options(), limits=httpx.Limits(max_connections=max_connections), transport=transport
+        self.wire = Wire(
+            token,
+            base_url,
+            api_version,
+            timeout,
+            retries or Retries(),
+            requests_per_minute,
+            connection=connection,
+            allow_http=allow_http,
         )
+        limits = httpx.Limits(max_connections=max_connections)
+        self._http = self.wire.open(httpx.AsyncClient, limits=limits, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -218,23 +264,46 @@ class AsyncPolarClient:
         """Requests sent so far, repeated ones included."""
         return self.wire.requests_sent
 
+    @property
+    def retries_made(self) -> int:
+        """See :attr:`PolarClient.retries_made`."""
+        return self.wire.retries_made
+
+    @property
+    def seconds_waited(self) -> float:
+        """See :attr:`PolarClient.seconds_waited`."""
+        return self.wire.seconds_waited
+
     async def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
         """Sends a request, again where that helps, and decodes its answer's body."""
-        retrying = tenacity.AsyncRetrying(**self.wire.controls(request, retries))
-        return await retrying(self._send_once, request, decode)
+        attempts = self.wire.attempts(request, retries)
+        return await tenacity.AsyncRetrying(**attempts.controls())(self._send_once, attempts, request, decode)
 
-    async def _send_once(self, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
+    async def _send_once(self, attempts: Attempts, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
         moment = self.wire.pacer.reserve()
         while (delay := self.wire.pacer.delay(moment)) != 0:
             if delay is None:
                 moment = self.wire.pacer.reserve()
             else:
+                self.wire.tell_of_pacing(request, delay)
                 await asyncio.sleep(delay)
+        attempts.sending()
         try:
-            response = await self._http.send(self.wire.build(self._http, request))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self.wire.unanswered(request, error) from error
-        return self.wire.answer(request, response, decode)
+            async with asyncio.timeout(self.wire.deadline):
+                response = await self._http.send(self.wire.build(self._http, request), stream=True)
+                try:
+                    body = self.wire.body(response, attempts.sent_at)
+                    async for raw in response.aiter_raw():
+                        body.add(raw)
+                    content = body.content()
+                except BodyError as error:
+                    raise self.wire.unusable(request, response, error) from None
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+            # Not chained: httpx's error may quote headers.
+            raise self.wire.unanswered(request, error) from None
+        return self.wire.decoded(request, response, content, decode)
 
     async def list(
         self,

@@ -1,10 +1,19 @@
-"""From an answer to the error it means. Plain decisions, used by both clients."""
+"""From a response to the error it means. Plain decisions, used by both clients.
+
+Nothing of a body is quoted but what is known to hold no input: a response may repeat event content, and a proxy's page
+the request's headers.
+"""
 
 from __future__ import annotations
 
+import errno
+import json
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -15,6 +24,7 @@ from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,
     PolarNotFoundError,
     PolarRateLimitError,
+    PolarResponseError,
     PolarScopeError,
     PolarServerError,
     PolarTransportError,
@@ -23,81 +33,188 @@ from airflow_provider_polar.exceptions import (
 )
 
 _VARIANTS = {"EventCreateCustomer": "customer_id", "EventCreateExternalCustomer": "external_customer_id"}
-_SAMPLE = 200  # characters of an unexpected body that are worth showing
+_TRANSIENT = frozenset({408, 421, 425, 499})
+"""Client errors that the network between is to blame for, not the request."""
+_RETRY_AFTER, _LONGEST_RETRY_AFTER = 60.0, 300.0
+_KNOWN_WORDS = re.compile(
+    r"Field required|Extra inputs are not permitted|JSON decode error"
+    r"|(Input should be a valid [A-Za-z ]+|Invalid JSON)(?=[,:]|$)"
+    r"|(String|List|Dictionary|Tuple) should have at (most|least) \d+ (character|item)s?\b"
+    r"|String should match pattern '[^']{1,40}'$|Input should have timezone info"
+    r"|Input should be (greater|less) than (or equal to )?[\d.-]+$|Input should be (a finite number|None)$"
+    r"|Input should be '[a-z_-]+'((, | or )'[a-z_-]+')*$"
+    r"|Timestamp must be in the past|(Customer|Member|Event|Meter|Organization|Parent event) not found"
+    r"|Setting organization_id is disallowed when using an organization token"
+    r"|Query is only supported when organization_id is provided"
+)
+"""Polar's and pydantic's texts that hold nothing of the input, up to where they might."""
+_FIELD = re.compile(r"[\w.:/-]{1,64}")
+_REASONS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "the connection was reset",
+    errno.EPIPE: "the connection was closed",
+    errno.ENETUNREACH: "the network is unreachable",
+    errno.EHOSTUNREACH: "the host is unreachable",
+}
 
 
-def error_of(request: PolarRequest, response: httpx.Response, *, api_version: str) -> PolarApiError | None:
-    """The error that the answer means, None for a good one."""
-    status = response.status_code
+class Server(NamedTuple):
+    """Where a client sends its requests, as messages name it.
+
+    :param base_url: without user and query.
+    :param connection: name of the connection that it comes from, if any.
+    :param api_version: the ``Polar-Version`` header.
+    """
+
+    base_url: str
+    connection: str | None
+    api_version: str
+
+    def __str__(self) -> str:
+        return f"{self.base_url}, connection {self.connection}" if self.connection else self.base_url
+
+
+def error_of(
+    request: PolarRequest, status: int, headers: httpx.Headers, content: bytes, server: Server
+) -> PolarApiError | None:
+    """The error that the response means, None for a good one."""
     if 200 <= status < 300:
         return None
-    where: dict[str, Any] = {"status": status, "method": request.method, "path": request.path}
-    body = _body(response)
+    brief = f"Polar answered {request.method} {request.path} with HTTP {status}"
+    where: dict[str, Any] = {"status": status, "method": request.method, "path": request.path, "brief": brief}
+    body = _body(content)
+    if status == 429:
+        seconds = retry_after(headers)
+        return PolarRateLimitError(
+            f"The organization's request budget at Polar is used up; Polar asks to wait {seconds:g} s ({server}). "
+            "It is shared by all tokens of the organization: lower requests_per_minute",
+            retry_after=seconds,
+            **where,
+        )
+    if status >= 500 or status in _TRANSIENT:
+        return PolarServerError(f"{brief} ({server})", **where)
+    if body is None and _is_cut_short(headers, content):
+        return PolarTransportError(
+            f"{brief}, and the body that says why is cut short ({server})",
+            **{**where, "brief": f"{brief} and a body that is cut short"},
+        )
+    body = body or {}
     if status == 401:
-        reason = body.get("error_description") or "no access token was accepted"
+        given = "it is wrong, expired or revoked" if body.get("error") == "invalid_token" else "none was accepted"
         return PolarAuthenticationError(
-            f"Polar refused the access token ({reason.rstrip('.')}). Set a valid organization access token, made in "
-            "the same environment (production or sandbox), as the connection's password.",
+            f"Polar refused the access token: {given} ({server}). Set a valid organization access token, made in "
+            "the same environment (production or sandbox), as the connection's password",
             **where,
         )
     if status == 403:
-        scopes = _scopes(response)
+        scopes = _scopes(headers)
         named = " or ".join(scopes) or "one that Polar does not name"
         return PolarScopeError(
-            f"The access token lacks a scope for {request.method} {request.path}: it needs {named}.",
+            f"The access token lacks a scope for {request.method} {request.path}: it needs {named} ({server})",
             scopes=scopes,
             **where,
         )
     if status == 404 and "error" not in body:
         return PolarVersionError(
-            f"{request.path} is not known there: API version {api_version!r} or the base URL is wrong.",
+            f"{request.path} is not known there: API version {server.api_version!r} or the base URL is wrong "
+            f"({server})",
             **where,
         )
     if status == 404:
         return PolarNotFoundError(
-            f"Polar has no event {request.path.rsplit('/', 1)[-1]} (a new one takes moments to become visible).",
+            f"Polar has no event {request.path.rsplit('/', 1)[-1]} ({server}); a new one becomes visible in moments",
             **where,
         )
     if status == 413:
-        return PolarValidationError("The request's body is larger than Polar takes: send smaller batches.", **where)
+        return PolarValidationError(
+            f"The request's body is larger than Polar takes ({server}): send smaller batches", **where
+        )
     if status in (400, 411, 422):
         problems = problems_of(body.get("detail"))
-        told = "; ".join(map(str, problems[:5])) or _sample(response)
+        told = "; ".join(map(str, problems[:5])) or f"HTTP {status}, for no reason that can be shown"
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         return PolarValidationError(
-            f"Polar refused {request.method} {request.path}: {told}{more}", problems=problems, **where
+            f"Polar refused {request.method} {request.path}: {told}{more} ({server})", problems=problems, **where
         )
-    if status == 429:
-        seconds = retry_after(response)
-        return PolarRateLimitError(
-            f"The organization's request budget at Polar is used up; Polar asks to wait {seconds:g} s. "
-            "It is shared by all tokens of the organization: lower requests_per_minute.",
-            retry_after=seconds,
-            **where,
-        )
-    if status >= 500:
-        return PolarServerError(f"Polar failed to answer {request.method} {request.path} (HTTP {status}).", **where)
-    return PolarApiError(
-        f"Polar answered {request.method} {request.path} with HTTP {status}: {_sample(response)}", **where
+    if 300 <= status < 400:
+        return PolarApiError(f"{brief}, a redirection ({server}): the base URL is wrong", **where)
+    return PolarApiError(f"{brief} ({server})", **where)
+
+
+def transport_error(
+    request: PolarRequest, error: Exception, server: Server, *, timeout: float, deadline: float
+) -> PolarTransportError:
+    """The error for a request that no complete response came to. httpx's own words are not used: they may quote
+    headers."""
+    reason, sent = _reason(error, timeout, deadline)
+    if sent:
+        brief = f"No complete response from Polar to {request.method} {request.path}: {reason}"
+    else:
+        brief = f"Polar cannot be reached: {reason}"
+    return PolarTransportError(f"{brief} ({server})", sent=sent, method=request.method, path=request.path, brief=brief)
+
+
+def response_error(request: PolarRequest, status: int, reason: str, server: Server) -> PolarResponseError:
+    """The error for a response that came and cannot be used."""
+    brief = f"Polar's response to {request.method} {request.path} (HTTP {status}) cannot be used: {reason}"
+    return PolarResponseError(
+        f"{brief} ({server})", status=status, method=request.method, path=request.path, brief=brief
     )
 
 
-def transport_error(request: PolarRequest, error: Exception) -> PolarTransportError:
-    """No complete answer came; ``error`` is httpx's (or a decoder's) word for why."""
-    reason = str(error) or type(error).__name__
-    return PolarTransportError(
-        f"No complete answer from Polar to {request.method} {request.path}: {reason}",
-        method=request.method,
-        path=request.path,
-    )
+def _reason(error: Exception, timeout: float, deadline: float) -> tuple[str, bool]:
+    """Why there is no complete response, and whether anything may have been sent."""
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {timeout:g} s", False
+    if isinstance(error, httpx.PoolTimeout):
+        return f"no connection was free within {timeout:g} s", False
+    if isinstance(error, httpx.ProxyError):
+        code = re.match(r"[1-5]\d\d\b", str(error))
+        return "the proxy refused" + (f" with HTTP {code[0]}" if code else ""), False
+    if isinstance(error, httpx.ConnectError):
+        return _system_reason(error) or "no connection", False
+    if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):
+        return f"the request cannot be sent ({type(error).__name__})", False
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing was received or taken for {timeout:g} s", True
+    if isinstance(error, TimeoutError):
+        return f"it was not there, whole, within {deadline:g} s", True
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "the connection was closed before its end, or what came is not HTTP", True
+    if isinstance(error, httpx.HTTPError):
+        return _system_reason(error) or "the connection broke", True
+    return "its body is broken or cut short", True
 
 
-def retry_after(response: httpx.Response) -> float:
-    """Seconds of the Retry-After header; 60, Polar's usual window, where it is missing or unreadable."""
+def _system_reason(error: BaseException) -> str | None:
+    """What the operating system, the resolver or the TLS library said at the root of an error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _REASONS:
+            return _REASONS[cause.errno]
+        cause = cause.__cause__ or cause.__context__
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "the certificate of the server is not trusted"
+    if "SSL" in text or "TLS" in text:
+        return "the TLS handshake failed"
+    if any(word in text for word in ("Name or service not known", "name resolution", "nodename", "No address")):
+        return "the name of the host is not known"
+    return None
+
+
+def retry_after(headers: httpx.Headers) -> float:
+    """Seconds of the Retry-After header, 0 to 300; 60, Polar's usual window, where it is missing or unreadable."""
+    value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(response.headers.get("retry-after", "60")))
+        seconds = float(value)
     except ValueError:
-        return 60.0
+        try:
+            moment = parsedate_to_datetime(value)
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, OverflowError, IndexError):
+            seconds = math.nan
+    return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if math.isfinite(seconds) else _RETRY_AFTER
 
 
 def problems_of(detail: Any) -> list[EventProblem]:
@@ -134,11 +251,16 @@ def _place(loc: Any) -> tuple[int | None, str, list[str]]:
     """Index of the event, variant of the union, and the field's path."""
     path = list(loc) if isinstance(loc, (list, tuple)) else []
     if path[:2] == ["body", "events"] and len(path) > 2 and isinstance(path[2], int):
-        index, rest = path[2], [str(p) for p in path[3:]]
+        index, rest = path[2], [_field(p) for p in path[3:]]
         if rest and rest[0] in _VARIANTS:
             return index, rest[0], rest[1:]
         return index, "", rest
-    return None, "", [str(p) for p in path]
+    return None, "", [_field(p) for p in path]
+
+
+def _field(name: Any) -> str:
+    """A component of a place, unless it looks like content."""
+    return str(name) if _FIELD.fullmatch(str(name)) else "(a name that is not shown)"
 
 
 def _metadata_value(entry: Mapping[str, Any]) -> str:
@@ -152,22 +274,28 @@ def _metadata_value(entry: Mapping[str, Any]) -> str:
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:
-    message = str(entry.get("msg", "invalid"))
-    return message.removeprefix("Value error, ").rstrip(".")
+    """Polar's own words where they are known to hold nothing of the input, else the kind of the problem."""
+    message = str(entry.get("msg", "")).removeprefix("Value error, ")
+    if known := _KNOWN_WORDS.match(message):
+        return known[0].strip()
+    kind = str(entry.get("type", ""))
+    return f"is invalid ({kind})" if re.fullmatch(r"[a-z_]{1,40}", kind) else "is invalid"
 
 
-def _scopes(response: httpx.Response) -> tuple[str, ...]:
-    match = re.search(r'scope="([^"]*)"', response.headers.get("www-authenticate", ""))
-    return tuple(match.group(1).split()) if match else ()
+def _scopes(headers: httpx.Headers) -> tuple[str, ...]:
+    match = re.search(r'scope="([^"]{1,200})"', headers.get("www-authenticate", ""))
+    return tuple(s for s in match[1].split() if re.fullmatch(r"[a-z_]+:(read|write)", s)) if match else ()
 
 
-def _body(response: httpx.Response) -> Mapping[str, Any]:
+def _body(content: bytes) -> Mapping[str, Any] | None:
+    """The JSON object of a body; empty for other JSON, None for what is no JSON."""
     try:
-        body = response.json()
-    except ValueError:
-        return {}
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
     return body if isinstance(body, Mapping) else {}
 
 
-def _sample(response: httpx.Response) -> str:
-    return response.text[:_SAMPLE] or "an empty body"
+def _is_cut_short(headers: httpx.Headers, content: bytes) -> bool:
+    """Whether a body that is no JSON was to be some: a proxy's own page is not."""
+    return "json" in headers.get("content-type", "") or content.lstrip()[:1] in (b"{", b"[")

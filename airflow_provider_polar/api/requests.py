@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import quote
 from uuid import UUID
 
 from airflow_provider_polar.api.filters import EventFilters, Params
@@ -29,7 +31,7 @@ MAX_EVENTS_PER_REQUEST = 32_767
 class PolarRequest:
     """One request, ready to be sent by either client.
 
-    :param repeatable: sending it twice does no harm, so a lost answer may be answered by sending it again.
+    :param repeatable: sending it twice does no harm, so after a lost response it may be sent again.
     """
 
     method: Literal["GET", "POST"]
@@ -37,6 +39,17 @@ class PolarRequest:
     params: tuple[tuple[str, str], ...] = ()
     content: bytes | None = None
     repeatable: bool = True
+
+    @property
+    def query(self) -> bytes:
+        """The parameters as the query of a URL, percent-encoded."""
+        return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in self.params]).encode("ascii")
+
+
+@lru_cache(4096)
+def _quoted(text: str) -> str:
+    # Names and filters come again with every page of an export.
+    return quote(text, safe="")
 
 
 def timestamp_text(moment: datetime) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_polar import exceptions
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.api.errors import error_of
+from airflow_provider_polar.api.errors import Server, error_of
 from airflow_provider_polar.api.requests import PolarRequest
 
 SAMPLES = Path(__file__).parents[1] / "data" / "samples"
@@ -26,7 +26,9 @@ def recorded(name: str) -> tuple[PolarRequest, httpx.Response]:
 
 
 def error(name: str) -> exceptions.PolarApiError:
-    found = error_of(*recorded(name), api_version="2026-04")
+    request, response = recorded(name)
+    server = Server("https://api.polar.sh", "polar_default", "2026-04")
+    found = error_of(request, response.status_code, response.headers, response.content, server)
     assert found is not None
     return found
 
