@@ -102,6 +102,8 @@ class ConnectionSettings:
             "api_version": self.api_version,
             "timeout": self.timeout,
             "requests_per_minute": self.requests_per_minute,
+            "connection": self.conn_id,
+            "allow_http": self.allow_http,
         }
 
 
@@ -122,7 +124,7 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
 
 
 def _base_url(connection: Connection, environment: str, where: str) -> str:
-    from airflow_provider_polar.api.wire import BASE_URLS
+    from airflow_provider_polar.api.wire import BASE_URLS, is_local
 
     host = (connection.host or "").strip()
     if not host:
@@ -137,20 +139,13 @@ def _base_url(connection: Connection, environment: str, where: str) -> str:
             f"{where}: its host (Base URL) names a user; the access token is the connection's password"
         )
     name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
-    scheme = url.scheme or connection.schema or ("http" if _is_local(url.hostname) else "https")
+    scheme = url.scheme or connection.schema or ("http" if is_local(url.hostname or "") else "https")
     return urlunsplit((scheme, f"{name}:{port}" if port else name, url.path.rstrip("/"), url.query, url.fragment))
 
 
 def _is_ipv6(host: str) -> bool:
     try:
         return ip_address(host).version == 6
-    except ValueError:
-        return False
-
-
-def _is_local(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ip_address(host or "").is_loopback
     except ValueError:
         return False
 

@@ -213,6 +213,16 @@ def test_a_misspelt_extra_does_not_go_to_production(monkeypatch, extra, says):
     assert TOKEN not in str(refused.value)
 
 
+@pytest.mark.parametrize("allowed", [True, "true"])
+def test_http_over_a_network_needs_permission(monkeypatch, allowed):
+    for host in ("http://polar.example", "http://127.0.0.1.example", "http://10.0.0.7:8765", "http://[2001:db8::1]"):
+        with pytest.raises(exceptions.PolarConfigurationError, match="allow_http"):
+            connection(monkeypatch, host=host).get_conn()
+        with pytest.raises(exceptions.PolarConfigurationError, match="allow_http"):
+            connection(monkeypatch, host=host, extra={"allow_http": False}).get_conn()
+        assert connection(monkeypatch, host=host, extra={"allow_http": allowed}).get_conn().wire.base_url == host
+
+
 @pytest.fixture
 def echo():
     """A server, or a proxy before it, whose errors quote the request's headers."""
