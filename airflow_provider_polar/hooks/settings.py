@@ -59,10 +59,10 @@ class ConnectionSettings:
         """
         where = f"connection {connection.conn_id!r}"
         if connection.conn_type != CONN_TYPE:
-            found = f"type {connection.conn_type!r}" if connection.conn_type else "no type"
+            found = f"is of type {connection.conn_type!r}" if connection.conn_type else "has no type"
             raise PolarConfigurationError(
-                f"{where} has {found} and not {CONN_TYPE!r}, so nothing was sent. Name a connection of type "
-                f"{CONN_TYPE!r}, or set the type of this one if its password is an access token of Polar's"
+                f"{where} {found}: only the password of a connection of type {CONN_TYPE!r} is sent to Polar, so "
+                "nothing was sent. Name such a connection, or set this one's type if its password is an access token of Polar"
             )
         token = (connection.password or "").strip()
         if not token:
