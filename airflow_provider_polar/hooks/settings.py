@@ -62,8 +62,7 @@ class ConnectionSettings:
             found = f"is of type {connection.conn_type!r}" if connection.conn_type else "has no type"
             raise PolarConfigurationError(
                 f"{where} {found}: only the password of a connection of type {CONN_TYPE!r} is sent to Polar, so "
-                "nothing was sent. Name such a connection, or set this one's type if its password is an access token of "
-                "Polar"
+                "nothing was sent. Name such a connection, or set this one's type if its password is an access token"
             )
         token = (connection.password or "").strip()
         if not token:
