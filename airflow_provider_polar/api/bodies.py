@@ -37,7 +37,7 @@ class BrokenBody(BodyError):
 class Body:
     """Collects a body: ``add`` what arrives, then take :meth:`content`.
 
-    :param response: its headers.
+    :param response: a response whose body is still to come, or one of a test's transport, which has it already.
     :param deadline: in the clock's seconds.
     """
 
@@ -53,6 +53,9 @@ class Body:
         self._decoded: list[bytes] = []
         self._size = 0
         self._empty = True
+        if response.is_stream_consumed:
+            self._gzip = None
+            self._keep(response.content)
 
     def add(self, raw: bytes) -> None:
         """

@@ -126,7 +126,7 @@ class PolarClient:
             response = self._http.send(self.wire.build(self._http, request), stream=True)
             try:
                 body = self.wire.body(response, attempts.sent_at)
-                for raw in response.iter_raw():
+                for raw in [] if response.is_stream_consumed else response.iter_raw():
                     body.add(raw)
                 content = body.content()
             except BodyError as error:
@@ -293,8 +293,9 @@ class AsyncPolarClient:
                 response = await self._http.send(self.wire.build(self._http, request), stream=True)
                 try:
                     body = self.wire.body(response, attempts.sent_at)
-                    async for raw in response.aiter_raw():
-                        body.add(raw)
+                    if not response.is_stream_consumed:
+                        async for raw in response.aiter_raw():
+                            body.add(raw)
                     content = body.content()
                 except BodyError as error:
                     raise self.wire.unusable(request, response, error) from None
