@@ -54,12 +54,12 @@ def _check(hook: PolarHook) -> tuple[bool, str]:
             )
         writing = _may_write(client)
     place = f"{settings.base_url} (API version {settings.api_version})"
-    visible = number_of(count, "event")
+    visible = f"{number_of(count, 'event')} {'is' if count == 1 else 'are'} visible"
     if settings.organization_id and not count:
-        visible = f"no event of organization {settings.organization_id}"
+        visible = f"no event of organization {settings.organization_id} is visible"
     if writing:
-        return True, f"Connected to {place}: reading and ingesting work; visible: {visible}"
-    return True, f"Connected to {place}: reading works; visible: {visible}; ingesting needs the scope events:write"
+        return True, f"Connected to {place}: reading and ingesting work; {visible}"
+    return True, f"Connected to {place}: reading works; {visible}; ingesting needs the scope events:write"
 
 
 def _may_write(client: PolarClient) -> bool:

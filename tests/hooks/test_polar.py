@@ -311,14 +311,14 @@ class TestButton:
         polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
         ok, shown = self.hook(monkeypatch, polar_server).test_connection()
         assert ok
-        assert "visible: 1 event" in shown
+        assert "1 event is visible" in shown
         assert [record.endpoint for record in polar_server.requests] == ["list", "ingest"]
 
     def test_an_organization_of_which_nothing_is_visible(self, monkeypatch, polar_server):
         polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
         ok, shown = self.hook(monkeypatch, polar_server, organization_id=ORGANIZATION).test_connection()
         assert ok
-        assert f"visible: no event of organization {ORGANIZATION}" in shown
+        assert f"no event of organization {ORGANIZATION} is visible" in shown
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 502])
     def test_a_server_that_echoes_what_it_gets(self, monkeypatch, echo, status):
