@@ -12,7 +12,8 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-polar",
         "name": "Polar",
-        "description": "`Polar <https://polar.sh/>`__: ingest, wait for and export billing events.",
+        # Airflow's list of providers takes what follows an address without a space for a part of it.
+        "description": "Ingest, wait for and export billing events of `Polar <https://polar.sh/>`__",
         "integrations": [
             {
                 "integration-name": "Polar",

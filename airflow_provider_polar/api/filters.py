@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -11,18 +11,35 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictInt,
     StrictStr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
+from airflow_provider_polar.api.wording import did_you_mean
 from airflow_provider_polar.exceptions import PolarFilterError
 
 Params = list[tuple[str, str]]
+
+_BOUNDS = {"start_timestamp", "end_timestamp", "start", "end", "timestamp", "since", "until", "after", "before"}
+
+
+def unknown_filter(name: str, known: Iterable[str], having: str = "Polar has") -> str:
+    """What to tell of a filter that Polar does not know; it would ignore it, and return everything.
+
+    :param known: the filters that there are.
+    :param having: what has them.
+    """
+    if name in _BOUNDS:
+        return f"filter {name}: a window is no filter, use start= and end="
+    return f"filter {name}: unknown, {having}: {', '.join(known)}{did_you_mean(name, known)}"
 
 
 def _as_list(value: Any) -> Any:
@@ -48,7 +65,7 @@ def _uuid_text(value: Any) -> Any:
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise ValueError(f"{value!r} is not a UUID") from None
+        raise ValueError("is not a UUID") from None  # not quoted: it may be a customer's e-mail address
 
 
 def _is_rendered_nothing(value: Any) -> bool:
@@ -76,7 +93,8 @@ class FilterClause(BaseModel):
 
     :param property: ``name``, ``source``, ``timestamp`` (whole unix seconds) or a metadata key.
     :param operator: how to compare; ``like`` takes SQL's ``%`` and ``_``.
-    :param value: text, a 32-bit integer or a boolean; Polar takes no fractions.
+    :param value: text, a 32-bit integer or a boolean; Polar takes no fractions. For a boolean Polar's engine finds no
+        event with ``eq`` and every event with ``ne``: ``metadata={"trial": True}`` compares it as text, and finds it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,9 +103,11 @@ class FilterClause(BaseModel):
     operator: Literal["eq", "ne", "gt", "gte", "lt", "lte", "like", "not_like"]
     value: StrictBool | StrictInt | StrictStr
 
-    @field_validator("value")
+    @field_validator("value", mode="before")
     @classmethod
-    def _fits_32_bits(cls, value: bool | int | str) -> bool | int | str:
+    def _fits_32_bits(cls, value: Any) -> Any:
+        if not isinstance(value, (bool, int, str)):
+            raise ValueError(f"is text, a 32-bit integer or a boolean, not {type(value).__name__}")
         if isinstance(value, int) and not -(2**31) <= value < 2**31:
             raise ValueError(f"{value} does not fit Polar's 32-bit integer")
         return value
@@ -100,7 +120,20 @@ class FilterGroup(BaseModel):
 
     conjunction: Literal["and", "or"] = "and"
     # A group without clauses filters nothing.
-    clauses: Annotated[list[FilterClause | FilterGroup], Field(min_length=1)]
+    clauses: Annotated[list[ClauseOrGroup], Field(min_length=1)]
+
+
+def _kind(value: Any) -> str:
+    return (
+        "group" if isinstance(value, FilterGroup) or (isinstance(value, Mapping) and "clauses" in value) else "clause"
+    )
+
+
+# Told apart beforehand, so that a mistake in one is not told as one of the other, too.
+ClauseOrGroup = Annotated[
+    Annotated[FilterClause, Tag("clause")] | Annotated[FilterGroup, Tag("group")], Discriminator(_kind)
+]
+FilterGroup.model_rebuild()
 
 
 class EventFilters(BaseModel):
@@ -184,19 +217,13 @@ class EventFilters(BaseModel):
         given = {k: v for k, v in (value or {}).items() if v is not None}
         if nothing := [key for key, one in given.items() if _is_rendered_nothing(one)]:
             raise PolarFilterError(
-                f"filter {nothing[0]} is {given[nothing[0]]!r}: has a template rendered to nothing? Leave it out."
+                f"filter {nothing[0]} is, or has in it, an empty text or the text 'None': has a template rendered to "
+                "nothing? Leave the filter out"
             )
         try:
             return cls.model_validate(given)
         except ValidationError as error:
-            known = ", ".join(cls.model_fields)
-            raise PolarFilterError(
-                "; ".join(
-                    f"filter {'.'.join(map(str, e['loc'])) or 'combination'}: "
-                    + (f"unknown, Polar has: {known}" if e["type"] == "extra_forbidden" else e["msg"])
-                    for e in error.errors(include_url=False)
-                )
-            ) from None
+            raise PolarFilterError("; ".join(map(_in_words, error.errors(include_url=False)))) from None
 
     def also(self, *clauses: FilterClause) -> EventFilters:
         """These filters and, besides, every one of the clauses."""
@@ -227,3 +254,14 @@ class EventFilters(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Plain, JSON-ready form without the filters that are not set; what manifests and triggers keep."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+def _in_words(error: ErrorDetails) -> str:
+    # The tag of a clause or a group follows its number.
+    place = [str(step) for step in error["loc"] if step not in ("clause", "group")]
+    if error["type"] != "extra_forbidden":
+        return f"filter {'.'.join(place) or 'combination'}: {error['msg'].removeprefix('Value error, ')}"
+    if len(place) == 1:
+        return unknown_filter(place[0], EventFilters.model_fields)
+    known = FilterClause.model_fields if "clause" in error["loc"][-2:] else FilterGroup.model_fields
+    return f"filter {'.'.join(place)}: unknown, there are {', '.join(known)}{did_you_mean(place[-1], known)}"

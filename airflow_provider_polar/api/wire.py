@@ -68,7 +68,7 @@ class Wire:
             self._url = httpx.URL(base_url.rstrip("/"))
         except httpx.InvalidURL:
             raise PolarConfigurationError(f"{base_url!r} is not a URL{named}; it looks like {PRODUCTION}") from None
-        if self._url.scheme == "http" and not allow_http and not _is_local(self._url.host):
+        if self._url.scheme == "http" and not allow_http and not is_local(self._url.host):
             raise PolarConfigurationError(
                 f"{base_url} would send the access token unencrypted to another machine{named}: use https://, or allow "
                 "it with allow_http where the network is trusted"
@@ -210,7 +210,7 @@ class Wire:
             raise self.unanswered(request, ValueError()) from None
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """This machine itself: a name that merely looks so may lead anywhere."""
     if host.lower() == "localhost":
         return True

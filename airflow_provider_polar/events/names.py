@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_polar.api.filters import unknown_filter
 from airflow_provider_polar.api.models import EventName
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarFilterError
@@ -21,7 +22,7 @@ def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[Even
     :raises PolarFilterError: an unknown filter, which Polar would ignore.
     """
     if unknown := sorted(set(filters) - set(KNOWN)):
-        raise PolarFilterError(f"filter {unknown[0]}: unknown, event names have: {', '.join(KNOWN)}")
+        raise PolarFilterError(unknown_filter(unknown[0], KNOWN, "event names have"))
     return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
 
 
@@ -29,12 +30,12 @@ def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventNam
     seen: set[tuple[str, str | None]] = set()
     page = 1
     while True:
-        answer = client.list_names(page=page, limit=MAX_LIMIT, **filters)
-        for name in answer.items:
+        response = client.list_names(page=page, limit=MAX_LIMIT, **filters)
+        for name in response.items:
             # The same name may exist as a system and as a user event.
             if (name.name, name.source) not in seen:
                 seen.add((name.name, name.source))
                 yield name
-        if not answer.items or page * MAX_LIMIT >= answer.pagination.total_count:
+        if not response.items or page * MAX_LIMIT >= response.pagination.total_count:
             return
         page += 1

@@ -41,8 +41,16 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and for each part of an answer; 30 unless given.",
+        "description": "How long to wait for a connection, and for a response to begin or go on; 30 unless given.",
         "schema": {"type": ["integer", "null"], "minimum": 1},
+    },
+    "allow_http": {
+        "label": "Allow HTTP",
+        "description": (
+            "Send the access token unencrypted: true only for a server in a network of your own. This machine itself "
+            "(localhost) needs no permission."
+        ),
+        "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
 
@@ -57,18 +65,19 @@ def widgets() -> dict[str, Any]:
     """The provider's own fields as wtforms fields. Only names that Airflow's API server stands in for where Flask
     AppBuilder is not installed."""
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
-    from wtforms import IntegerField, StringField
+    from wtforms import BooleanField, IntegerField, StringField
     from wtforms.validators import Optional, any_of
 
+    kinds = {"boolean": BooleanField, "integer": IntegerField, "string": StringField}
     fields: dict[str, Any] = {}
     for name, described in CONN_FIELDS.items():
         schema = described["schema"]
-        field = IntegerField if "integer" in schema["type"] else StringField
+        field = kinds[schema["type"][0]]
         fields[name] = field(
             described["label"],
             validators=[Optional()] + ([any_of(schema["enum"])] if "enum" in schema else []),
             description=described["description"],
             default=schema.get("default"),
-            widget=BS3TextFieldWidget(),
+            **({} if field is BooleanField else {"widget": BS3TextFieldWidget()}),
         )
     return fields

@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseHook
+from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_polar.hooks import connection_form
-from airflow_provider_polar.hooks.settings import FIELDS, ConnectionSettings
+from airflow_provider_polar.hooks.settings import CONN_TYPE, ConnectionSettings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -27,14 +27,14 @@ class PolarHook(BaseHook):
 
     :param polar_conn_id: the :doc:`connection </connection>`: password = organization access token; host = base
         URL, empty for the environment's own; extra ``environment`` (``production`` or ``sandbox``),
-        ``organization_id``, ``api_version``, ``requests_per_minute``, ``timeout``.
+        ``organization_id``, ``api_version``, ``requests_per_minute``, ``timeout``, ``allow_http``.
     :param requests_per_minute: request budget of this hook, in place of the connection's.
     :param retries: how persistent to be; None for the client's own default.
     """
 
     conn_name_attr = "polar_conn_id"
     default_conn_name = "polar_default"
-    conn_type = "polar"
+    conn_type = CONN_TYPE
     hook_name = "Polar"
 
     def __init__(
@@ -62,33 +62,29 @@ class PolarHook(BaseHook):
 
     @cached_property
     def settings(self) -> ConnectionSettings:
-        """The connection, read and checked (synchronously).
+        """The connection, read and checked (synchronously); its token is masked in Airflow's logs from then on.
 
-        :raises PolarConfigurationError: the connection has no token, or a value that cannot be.
+        :raises PolarConfigurationError: the connection is of another type, has no token, or a value that cannot be.
         """
-        return self._settings(self.get_connection(self.polar_conn_id))
+        settings = self._settings(self.get_connection(self.polar_conn_id))
+        for secret in settings.secrets:
+            mask_secret(secret)
+        return settings
 
     async def aget_settings(self) -> ConnectionSettings:
         """The same without ever blocking the event loop."""
         if "settings" not in self.__dict__:
-            from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+            from airflow.providers.common.compat.connection import get_async_connection
+            from asgiref.sync import sync_to_async
 
-            connection = await get_async_connection(self.polar_conn_id, hook=self)
-            extra = await get_async_extra_dejson(connection)
-            self.__dict__["settings"] = self._settings(connection, extra)
-        settings: ConnectionSettings = self.__dict__["settings"]
-        return settings
+            settings = self._settings(await get_async_connection(self.polar_conn_id, hook=self))
+            for secret in settings.secrets:
+                await sync_to_async(mask_secret)(secret)
+            self.__dict__["settings"] = settings
+        return self.settings
 
-    def _settings(self, connection: Connection, extra: Mapping[str, Any] | None = None) -> ConnectionSettings:
-        extra = connection.extra_dejson if extra is None else extra
-        if unknown := sorted(extra.keys() - FIELDS):
-            self.log.warning(
-                "Connection %r: the extra %s has no effect; Polar's connections know %s.",
-                self.polar_conn_id,
-                ", ".join(unknown),
-                ", ".join(sorted(FIELDS)),
-            )
-        return ConnectionSettings.read(connection, extra).with_budget(self.requests_per_minute)
+    def _settings(self, connection: Connection) -> ConnectionSettings:
+        return ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
 
     @cached_property
     def _client(self) -> PolarClient:
@@ -183,17 +179,52 @@ class PolarHook(BaseHook):
     def ingest_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:
         """Stores events, all or none, in one request: at most 32,767 events and 10 MB.
 
-        Give every event an ``external_id``: only then is it stored once however often it is sent, and only then is
-        the request repeated after a fault. :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator`
-        does so by itself, and cuts batches.
+        Polar knows an event that it has by its ``external_id`` alone. Of an event without one it stores another copy,
+        and bills it, each time that it is sent. So nothing gives an event an id here, and a request with an event
+        that has none is not sent again when its response is lost: the task fails, and whether the events are stored
+        is not known; a retry of the task may then bill them twice.
 
+        Make the id of what makes the event unique in your business, and a task may be retried or cleared at will:
+
+        .. code-block:: python
+
+            from datetime import datetime
+
+            from airflow.sdk import DAG, task
+
+            from airflow_provider_polar.hooks.polar import PolarHook
+
+            with DAG("bill_storage", schedule="@daily", start_date=datetime(2026, 11, 1)) as dag:
+
+                @task(retries=3)
+                def bill(gigabytes: dict[str, float], day: str) -> dict[str, int]:
+                    return PolarHook().ingest_events(
+                        [
+                            {
+                                "name": "storage.used",
+                                "external_customer_id": customer,
+                                "external_id": f"storage/{customer}/{day}",
+                                "metadata": {"gigabytes": amount},
+                            }
+                            for customer, amount in gigabytes.items()
+                        ]
+                    )
+
+                bill({"acme": 12.5, "globex": 3.0}, "{{ dag_run.run_after | ds }}")
+
+        :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator` gives the ids by itself, checks
+        events beforehand, and makes batches of any number of them.
+
+        :param events: as Polar takes them: ``name``, ``external_customer_id`` or ``customer_id``, and ``external_id``,
+            ``timestamp`` (aware; default the moment of receipt), ``metadata``.
         :return: ``{"inserted": ..., "duplicates": ...}``
-        :raises PolarValidationError: Polar refused an event, and so stored none.
+        :raises PolarValidationError: Polar refused an event, and so stored none; a retry does not help.
+        :raises PolarTransportError: no response came; a retry is safe if every event has an ``external_id``.
         """
         return self.get_conn().ingest(events).model_dump(include={"inserted", "duplicates"})
 
     def test_connection(self) -> tuple[bool, str]:
-        """What the Test button shows: one small request, no side effect, never an exception, never the token."""
+        """What the Test button shows: two small requests, no side effect, never an exception, never the token."""
         from airflow_provider_polar.hooks.check import check_connection
 
         return check_connection(self)

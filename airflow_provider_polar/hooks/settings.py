@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.hooks.connection_form import CONN_FIELDS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
+CONN_TYPE = "polar"
 ENVIRONMENTS = ("production", "sandbox")
 DEFAULT_API_VERSION = "2026-04"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_BUDGET = {"production": 300.0, "sandbox": 60.0}
 """Requests a minute where the connection says nothing: 60 % of what Polar gives an ordinary organization (500 in
 production, 100 in the sandbox), for the organization's own shop draws on the same budget."""
-FIELDS = frozenset({"environment", "organization_id", "api_version", "requests_per_minute", "timeout"})
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """A connection's settings.
 
+    :param conn_id: the connection's id, for messages.
     :param token: organization access token; never shown.
     :param base_url: of Polar's API.
     :param environment: ``production`` or ``sandbox``; decides the base URL where the connection has no host.
     :param organization_id: the organization meant where the token may see several.
+    :param api_version: the ``Polar-Version`` header.
     :param requests_per_minute: the budget.
     :param timeout: seconds.
+    :param allow_http: whether a server that is not local may be reached without TLS.
     """
 
+    conn_id: str
     token: str = field(repr=False)
     base_url: str
     environment: str = "production"
@@ -40,31 +48,47 @@ class ConnectionSettings:
     api_version: str = DEFAULT_API_VERSION
     requests_per_minute: float = DEFAULT_BUDGET["production"]
     timeout: float = DEFAULT_TIMEOUT
+    allow_http: bool = False
 
     @classmethod
-    def read(cls, connection: Connection, extra: Mapping[str, Any]) -> ConnectionSettings:
-        """
-        :raises PolarConfigurationError: naming the connection and the field, never the token.
+    def read(cls, connection: Connection) -> ConnectionSettings:
+        """What the connection says. Its type comes first: of any other type nothing else is read, for its password
+        is no access token of Polar's.
+
+        :raises PolarConfigurationError: naming the connection and the field, never the token. A retry does not help.
         """
         where = f"connection {connection.conn_id!r}"
+        if connection.conn_type != CONN_TYPE:
+            found = f"is of type {connection.conn_type!r}" if connection.conn_type else "has no type"
+            raise PolarConfigurationError(
+                f"{where} {found}: only the password of a connection of type {CONN_TYPE!r} is sent to Polar, so "
+                "nothing was sent. Name such a connection, or set this one's type if its password is an access token"
+            )
         token = (connection.password or "").strip()
         if not token:
             raise PolarConfigurationError(
-                f"{where} has no password: it holds the organization access token (polar_oat_...)."
+                f"{where} has no password: it holds the organization access token (polar_oat_...)"
             )
-        values = {key: value for key, value in extra.items() if value not in (None, "")}
-        environment = str(values.get("environment", "production"))
+        values = _extra(connection.extra, where)
+        environment = str(values.get("environment", ENVIRONMENTS[0]))
         if environment not in ENVIRONMENTS:
-            raise PolarConfigurationError(f"{where}: environment is {environment!r}, not production or sandbox.")
+            raise PolarConfigurationError(f"{where}: environment is {environment!r}, not {' or '.join(ENVIRONMENTS)}")
         return cls(
+            conn_id=connection.conn_id,
             token=token,
-            base_url=_base_url(connection, environment),
+            base_url=_base_url(connection, environment, where),
             environment=environment,
             organization_id=_uuid(values.get("organization_id"), where),
             api_version=str(values.get("api_version", DEFAULT_API_VERSION)),
             requests_per_minute=_positive(values, "requests_per_minute", DEFAULT_BUDGET[environment], where),
             timeout=_positive(values, "timeout", DEFAULT_TIMEOUT, where),
+            allow_http=_true_or_false(values, "allow_http", where),
         )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show: the token, and the token as a URI holds it."""
+        return (self.token, quote(self.token, safe=""))
 
     def with_budget(self, requests_per_minute: float | None) -> ConnectionSettings:
         """The same with another budget; None changes nothing."""
@@ -78,21 +102,52 @@ class ConnectionSettings:
             "api_version": self.api_version,
             "timeout": self.timeout,
             "requests_per_minute": self.requests_per_minute,
+            "connection": self.conn_id,
+            "allow_http": self.allow_http,
         }
 
 
-def _base_url(connection: Connection, environment: str) -> str:
-    from airflow_provider_polar.api.wire import BASE_URLS
+def _extra(text: str | None, where: str) -> dict[str, Any]:
+    """The fields that are set. A connection goes to production unless told otherwise, so nothing is passed over."""
+    from airflow_provider_polar.api.wording import did_you_mean
 
-    host = (connection.host or "").strip().rstrip("/")
+    try:
+        extra = json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        raise PolarConfigurationError(f"{where}: its extra is not a JSON object")
+    if unknown := [name for name in extra if name not in CONN_FIELDS]:
+        said = ", ".join(f"{name} is an unknown extra{did_you_mean(name, CONN_FIELDS)}" for name in unknown)
+        raise PolarConfigurationError(f"{where}: {said}; a connection to Polar has {', '.join(CONN_FIELDS)}")
+    return {name: value for name, value in extra.items() if value not in (None, "")}
+
+
+def _base_url(connection: Connection, environment: str, where: str) -> str:
+    from airflow_provider_polar.api.wire import BASE_URLS, is_local
+
+    host = (connection.host or "").strip()
     if not host:
         return BASE_URLS[environment]
-    if "://" not in host:
-        local = host.split(":")[0] in ("localhost", "127.0.0.1", "[")
-        host = f"{connection.schema or ('http' if local else 'https')}://{host}"
-    if connection.port and ":" not in host.split("://", 1)[1]:
-        host = f"{host}:{connection.port}"
-    return host
+    try:
+        url = urlsplit(host if "://" in host else f"//{f'[{host}]' if _is_ipv6(host) else host}")
+        port = url.port or connection.port
+    except ValueError:
+        raise PolarConfigurationError(f"{where}: its host (Base URL) has no valid host name or port") from None
+    if "@" in url.netloc:
+        raise PolarConfigurationError(
+            f"{where}: its host (Base URL) names a user; the access token is the connection's password"
+        )
+    name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
+    scheme = url.scheme or connection.schema or ("http" if is_local(url.hostname or "") else "https")
+    return urlunsplit((scheme, f"{name}:{port}" if port else name, url.path.rstrip("/"), url.query, url.fragment))
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def _uuid(value: Any, where: str) -> str | None:
@@ -101,7 +156,7 @@ def _uuid(value: Any, where: str) -> str | None:
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise PolarConfigurationError(f"{where}: organization_id is {value!r}, not a UUID.") from None
+        raise PolarConfigurationError(f"{where}: organization_id is {value!r}, not a UUID") from None
 
 
 def _positive(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
@@ -110,5 +165,13 @@ def _positive(values: Mapping[str, Any], name: str, default: float, where: str) 
     except (TypeError, ValueError):
         number = 0.0
     if not 0 < number < float("inf"):
-        raise PolarConfigurationError(f"{where}: {name} is {values.get(name)!r}, not a positive number.")
+        raise PolarConfigurationError(f"{where}: {name} is {values.get(name)!r}, not a positive number")
     return number
+
+
+def _true_or_false(values: Mapping[str, Any], name: str, where: str) -> bool:
+    # A connection that is kept as a URI has its extras as text.
+    value = str(values.get(name, False)).lower()
+    if value not in ("true", "false"):
+        raise PolarConfigurationError(f"{where}: {name} is {values[name]!r}, not true or false")
+    return value == "true"

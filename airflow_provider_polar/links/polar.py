@@ -88,7 +88,7 @@ class PolarEventsLink(BaseOperatorLink):
     name = "Polar events"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Airflow 3 asks on the worker, when the task ends, and keeps the answer."""
+        """Airflow 3 calls this on the worker, when the task ends, and keeps what it returns."""
         return getattr(operator, _EVENTS, "")
 
 
@@ -98,5 +98,5 @@ class PolarManifestLink(BaseOperatorLink):
     name = "Manifest"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Airflow 3 asks on the worker, when the task ends, and keeps the answer."""
+        """Airflow 3 calls this on the worker, when the task ends, and keeps what it returns."""
         return getattr(operator, _MANIFEST, "")

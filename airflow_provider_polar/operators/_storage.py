@@ -19,17 +19,32 @@ def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> 
     """The place in object storage that a parameter means.
 
     :param what: the parameter's name, for the error.
-    :raises PolarConfigurationError: it is empty, or no path of a store that there is.
+    :raises PolarConfigurationError: it is empty, no path of a store that there is, or in a store whose package is not
+        installed.
     """
     if isinstance(value, ObjectStoragePath):
-        return ObjectStoragePath(value, conn_id=conn_id) if conn_id else value
+        path = ObjectStoragePath(value, conn_id=conn_id) if conn_id else value
     # What a template makes of nothing would otherwise be a folder of that name on the worker.
-    if not isinstance(value, str) or value.strip() in ("", "None"):
+    elif not isinstance(value, str) or value.strip() in ("", "None"):
         raise PolarConfigurationError(f"{what} is {value!r}; it is a path in object storage, as text")
+    else:
+        try:
+            path = ObjectStoragePath(value, conn_id=conn_id)
+        except ValueError as error:
+            raise PolarConfigurationError(f"{what} {value!r} is no path to object storage: {error}") from error
+    _check_packages(path, what)
+    return path
+
+
+def _check_packages(path: ObjectStoragePath, what: str) -> None:
+    from airflow_provider_polar.events.packages import missing_store
+
     try:
-        return ObjectStoragePath(value, conn_id=conn_id)
-    except ValueError as error:
-        raise PolarConfigurationError(f"{what} {value!r} is no path to object storage: {error}") from error
+        _ = path.fs
+    except Exception as error:  # any other fault of the store is told where the path is used
+        # The second is Airflow's word for a scheme that none of the installed providers serves.
+        if isinstance(error, ImportError) or "No filesystem registered" in str(error):
+            raise missing_store(what, path.protocol) from error
 
 
 def is_templated(value: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._errors import failing_clearly
 
@@ -58,5 +59,5 @@ class PolarListEventNamesOperator(BaseOperator):
                 hook.close()
         # A name may be used by Polar itself and by an ingest: the same name all the same.
         names = list(dict.fromkeys(name["name"] for name in found))
-        self.log.info("%s event names", len(names))
+        self.log.info("%s in use", number_of(len(names), "event name"))
         return names

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
@@ -130,7 +131,7 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
-            self.log.info("Found %d events: %s.", result.count, wait)
+            self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
             self._show(wait)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
@@ -179,7 +180,7 @@ class PolarEventSensor(BaseSensorOperator):
         if status == "found" and isinstance(event, Mapping):
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
-                self.log.info("Found %s events.", result["count"])
+                self.log.info("Found %s", number_of(result["count"], "event"))
                 with suppress(Exception):  # a link is not worth failing a wait that has found its events
                     self._show(self.wait(context))
                 return result
@@ -215,7 +216,7 @@ class PolarEventSensor(BaseSensorOperator):
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
         if result.unlisted:
-            self.log.info("Polar counts %d events that it does not give yet.", result.unlisted)
+            self.log.info("Polar counts %s more than it gives so far", number_of(result.unlisted, "event"))
         rescheduled = context.get("task_reschedule_count") or 0
         if rescheduled or "_names_checked" in self.__dict__ or not (result.unseen or wait.fail_on):
             return

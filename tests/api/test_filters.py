@@ -90,3 +90,66 @@ def test_further_clauses_narrow_what_the_user_asked_for():
 def test_filters_survive_their_plain_form():
     filters = EventFilters.parse({"name": "a", "metadata": {"k": 1}, "filter": {"clauses": [CLAUSE]}, "query": None})
     assert EventFilters.parse(json.loads(json.dumps(filters.to_dict()))) == filters
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("event_name", "name"),
+        ("nmae", "name"),
+        ("customer", "customer_id"),
+        ("external_customer", "external_customer_id"),
+        ("customer_external_id", "external_customer_id"),
+        ("sources", "source"),
+        ("organisation_id", "organization_id"),
+        ("meter", "meter_id"),
+    ],
+)
+def test_a_near_miss_is_told_the_filter_that_was_meant(given, meant):
+    with pytest.raises(PolarFilterError, match=rf"filter {given}: unknown, .* \(did you mean {meant}\?\)"):
+        EventFilters.parse({given: "x"})
+
+
+def test_nothing_is_suggested_where_nothing_is_near():
+    with pytest.raises(PolarFilterError, match=r"filter limit: unknown, Polar has: .*, depth$"):
+        EventFilters.parse({"limit": 10})
+
+
+@pytest.mark.parametrize("bound", ["start_timestamp", "end_timestamp", "start", "end", "timestamp"])
+def test_a_bound_is_no_filter(bound):
+    with pytest.raises(PolarFilterError, match=f"^filter {bound}: a window is no filter, use start= and end=$"):
+        EventFilters.parse({bound: "2026-11-01T00:00:00Z"})
+
+
+@pytest.mark.parametrize(
+    ("clause", "said"),
+    [
+        (
+            CLAUSE | {"opertor": "eq"},
+            "filter filter.clauses.0.opertor: unknown, there are property, operator, value (did you mean operator?)",
+        ),
+        (
+            CLAUSE | {"value": 1.5},
+            "filter filter.clauses.0.value: is text, a 32-bit integer or a boolean, not float",
+        ),
+        ({"clauses": [CLAUSE], "conj": "or"}, "filter filter.clauses.0.conj: unknown, there are conjunction, clauses"),
+    ],
+)
+def test_a_wrong_clause_is_told_once(clause, said):
+    with pytest.raises(PolarFilterError) as refused:
+        EventFilters.parse({"filter": {"clauses": [clause]}})
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"customer_id": "jo@polar.example"},
+        {"external_customer_id": ["jo@polar.example", " "]},
+        {"name": ["x"], "jo": 1},
+    ],
+)
+def test_no_message_quotes_a_customer(filters):
+    with pytest.raises(PolarFilterError) as refused:
+        EventFilters.parse(filters)
+    assert "polar.example" not in str(refused.value)

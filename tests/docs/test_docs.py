@@ -106,7 +106,7 @@ def read_connection(command: str) -> Any:
         connection = Connection.from_json(value, conn_id="polar_default")
     else:
         connection = Connection(uri=value, conn_id="polar_default")
-    settings = ConnectionSettings.read(connection, connection.extra_dejson)
+    settings = ConnectionSettings.read(connection)
     assert settings.environment == "sandbox"
     assert settings.base_url == "https://sandbox-api.polar.sh"
     assert settings.token == "polar_oat_..."

@@ -76,6 +76,7 @@ def test_the_widgets_of_older_airflows(monkeypatch):
     except ImportError:
         pytest.skip("this Airflow has no form metadata service")
     wtforms = MagicMock(StringField=Forms.MockStringField, IntegerField=Forms.MockIntegerField)
+    wtforms.BooleanField = Forms.MockBooleanField
     checks = MagicMock(Optional=Forms.MockOptional, any_of=Forms.MockEnum)
     monkeypatch.setitem(sys.modules, "wtforms", wtforms)
     monkeypatch.setitem(sys.modules, "wtforms.validators", checks)
@@ -85,4 +86,13 @@ def test_the_widgets_of_older_airflows(monkeypatch):
     assert set(rendered) == set(connection_form.CONN_FIELDS)
     assert rendered["environment"]["schema"]["enum"] == ["production", "sandbox"]
     assert rendered["environment"]["value"] == "production"
+    assert rendered["allow_http"]["schema"]["type"] == ["boolean", "null"]
     assert rendered["requests_per_minute"]["schema"]["type"] == ["integer", "null"]
+
+
+def test_the_link_in_airflow_s_list_of_providers():
+    """The page takes each word with an address in it for a link, after it has taken the marks of the markup away."""
+    from airflow.cli.commands.provider_command import _remove_rst_syntax
+
+    words = _remove_rst_syntax(get_provider_info()["description"]).split(" ")
+    assert [word for word in words if "://" in word] == ["https://polar.sh/"]

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import socket
-from types import SimpleNamespace
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from polar.v2026_04 import Polar
@@ -64,12 +65,36 @@ def test_everything_said_in_a_json_connection(monkeypatch):
         (f"polar://:{TOKEN}@polar.example:8443/http", "http://polar.example:8443"),
         (f"polar://:{TOKEN}@http%3A%2F%2F127.0.0.1%3A8765", "http://127.0.0.1:8765"),
         (f"polar://:{TOKEN}@https%3A%2F%2Fpolar.example%2Fbase", "https://polar.example/base"),
+        (f"polar://:{TOKEN}@[::1]:8765", "http://[::1]:8765"),
+        (f"polar://:{TOKEN}@[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        (f"polar://:{TOKEN}@127.0.0.1.example:8443", "https://127.0.0.1.example:8443"),
     ],
 )
 def test_a_uri_connection(monkeypatch, uri, base_url):
     monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", uri)
     settings = PolarHook().settings
     assert (settings.base_url, settings.token) == (base_url, TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "base_url"),
+    [
+        ("polar.example", 8443, "https://polar.example:8443"),
+        ("polar.example:1234", 8443, "https://polar.example:1234"),
+        ("polar.example/base/", 8443, "https://polar.example:8443/base"),
+        ("HTTPS://Polar.example/Base", None, "https://polar.example/Base"),
+        ("127.1.2.3", 8765, "http://127.1.2.3:8765"),
+        ("::1", 8765, "http://[::1]:8765"),
+        ("[::1]:8765", 443, "http://[::1]:8765"),
+        ("http://[::1]:8765/base", None, "http://[::1]:8765/base"),
+        ("2001:db8::1", None, "https://[2001:db8::1]"),
+        ("localhost.example", None, "https://localhost.example"),
+    ],
+)
+def test_a_host(monkeypatch, host, port, base_url):
+    hook = connection(monkeypatch, host=host, port=port)
+    assert hook.settings.base_url == base_url
+    assert hook.get_conn().wire.base_url == base_url
 
 
 def test_a_uri_round_trip_keeps_everything(monkeypatch, polar_server):
@@ -109,7 +134,15 @@ def test_a_secrets_backend(monkeypatch, tmp_path, polar_server):
         ({"extra": {"organization_id": "acme"}}, "organization_id is 'acme', not a UUID"),
         ({"extra": {"requests_per_minute": 0}}, "requests_per_minute is 0"),
         ({"extra": {"timeout": "soon"}}, "timeout is 'soon'"),
+        ({"extra": {"allow_http": "perhaps"}}, "allow_http is 'perhaps', not true or false"),
+        ({"extra": "environment=sandbox"}, "its extra is not a JSON object"),
         ({"host": "https://x.example?y"}, "is not a base URL"),
+        ({"host": "ftp://x.example"}, "is not a base URL"),
+        ({"host": "x.example", "schema": "base"}, "is not a base URL"),
+        ({"host": "https://x.example:port"}, "no valid host name or port"),
+        ({"host": "https://[::1"}, "no valid host name or port"),
+        ({"host": f"https://{TOKEN}@x.example"}, "names a user"),
+        ({"host": f"https://x.example:80@{TOKEN}.example"}, "names a user"),
     ],
 )
 def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, says):
@@ -122,13 +155,95 @@ def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, s
     assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
 
 
-def test_a_misspelt_extra_is_said(monkeypatch):
-    hook, said = connection(monkeypatch, extra={"organisation_id": ORGANIZATION}), []
-    monkeypatch.setattr(PolarHook, "log", SimpleNamespace(warning=lambda text, *values: said.append(text % values)))
-    assert hook.settings.organization_id is None
-    [warning] = said
-    assert "the extra organisation_id has no effect" in warning
-    assert TOKEN not in warning
+@pytest.mark.parametrize("how", ["worker", "triggerer"])
+def test_the_token_is_masked_in_airflow_s_logs(monkeypatch, how):
+    """As the requests send it, too, not only with the line's end that a secrets backend keeps it with."""
+    from airflow.providers.common.compat.sdk import redact
+
+    token = f"polar_oat_+{how}_of_this_test"
+    hook = connection(monkeypatch, password=f"{token}\n")
+    settings = hook.settings if how == "worker" else asyncio.run(hook.aget_settings())
+    assert settings.token == token
+    assert redact(f"one {token} two") == "one *** two"
+    assert redact(f"one {token.replace('+', '%2B')} two") == "one *** two"
+    assert token not in f"{hook!r}{vars(hook)!r}{settings!r}{hook.get_conn()!r}{vars(hook.get_conn())!r}"
+
+
+@pytest.mark.parametrize("conn_type", ["postgres", "http", "generic", "polar_sh", "Polar", ""])
+def test_a_password_of_another_type_of_connection_is_sent_nowhere(monkeypatch, polar_server, conn_type):
+    fields = {"conn_type": conn_type, "host": polar_server.base_url, "extra": {"enviroment": "x"}}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", polar_server.connection_uri())
+    assert PolarHook().get_conn().list().items == []
+    heard = len(polar_server.requests)
+    hook = connection(monkeypatch, **fields)
+    with pytest.raises(exceptions.PolarConfigurationError, match=r"'polar_default' (is of|has no) type") as refused:
+        hook.get_conn()
+    with pytest.raises(exceptions.PolarConfigurationError, match=r"only .* of type 'polar'"):
+        asyncio.run(PolarHook().get_async_conn())
+    ok, shown = PolarHook().test_connection()
+    assert not ok
+    assert "of type 'polar' is sent to Polar, so nothing was sent" in shown
+    assert TOKEN not in f"{refused.value!r}{shown}"
+    assert len(polar_server.requests) == heard
+
+
+@pytest.mark.parametrize(
+    "uri", [f"postgres://u:{TOKEN}@db.example/x", f"//:{TOKEN}@db.example", f"generic://:{TOKEN}@"]
+)
+def test_so_is_one_from_a_uri(monkeypatch, uri):
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", uri)
+    with pytest.raises(exceptions.PolarConfigurationError, match=r"only .* of type 'polar'"):
+        _ = PolarHook().settings
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"enviroment": "sandbox"}, r"enviroment is an unknown extra \(did you mean environment\?\)"),
+        ({"organisation_id": ORGANIZATION}, r"\(did you mean organization_id\?\)"),
+        ({"access_token": TOKEN}, r"access_token is an unknown extra; a connection to Polar has environment, "),
+    ],
+)
+def test_a_misspelt_extra_does_not_go_to_production(monkeypatch, extra, says):
+    hook = connection(monkeypatch, extra=extra)
+    with pytest.raises(exceptions.PolarConfigurationError, match=says) as refused:
+        _ = hook.settings
+    assert TOKEN not in str(refused.value)
+
+
+@pytest.mark.parametrize("allowed", [True, "true"])
+def test_http_over_a_network_needs_permission(monkeypatch, allowed):
+    for host in ("http://polar.example", "http://127.0.0.1.example", "http://10.0.0.7:8765", "http://[2001:db8::1]"):
+        with pytest.raises(exceptions.PolarConfigurationError, match="allow_http"):
+            connection(monkeypatch, host=host).get_conn()
+        with pytest.raises(exceptions.PolarConfigurationError, match="allow_http"):
+            connection(monkeypatch, host=host, extra={"allow_http": False}).get_conn()
+        assert connection(monkeypatch, host=host, extra={"allow_http": allowed}).get_conn().wire.base_url == host
+
+
+@pytest.fixture
+def echo():
+    """A server, or a proxy before it, whose errors quote the request's headers."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            headers = dict(self.headers)
+            self.send_response(server.status)
+            self.send_header("WWW-Authenticate", f'Bearer scope="{headers["Authorization"]}"')
+            self.end_headers()
+            told = {"error": "x", "error_description": headers, "detail": [{"loc": ["body"], "msg": str(headers)}]}
+            self.wfile.write(json.dumps(told).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.token, server.base_url = TOKEN, f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 class TestButton:
@@ -176,14 +291,41 @@ class TestButton:
         ok, shown = PolarHook().test_connection()
         assert not ok
         assert "cannot be reached" in shown
+        assert f"({host}, connection polar_default)" in shown
         assert TOKEN not in shown
 
     def test_server_error(self, monkeypatch, polar_server):
         polar_server.fail("status")
-        assert self.hook(monkeypatch, polar_server).test_connection() == (
-            False,
-            f"Polar answered GET /v1/events/ with HTTP 503 ({polar_server.base_url})",
-        )
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert not ok
+        assert "503" in shown
+
+    @pytest.mark.parametrize("path", ["list", "ingest"])
+    def test_a_used_up_budget_is_no_failure(self, monkeypatch, polar_server, path):
+        polar_server.fail("rate_limit", path=path)
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert ok
+        assert "The token is valid" in shown
+
+    def test_two_requests_and_one_event(self, monkeypatch, polar_server):
+        polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
+        ok, shown = self.hook(monkeypatch, polar_server).test_connection()
+        assert ok
+        assert "1 event is visible" in shown
+        assert [record.endpoint for record in polar_server.requests] == ["list", "ingest"]
+
+    def test_an_organization_of_which_nothing_is_visible(self, monkeypatch, polar_server):
+        polar_server.add_events([{"name": "a", "timestamp": "2026-10-01T00:00:00Z"}])
+        ok, shown = self.hook(monkeypatch, polar_server, organization_id=ORGANIZATION).test_connection()
+        assert ok
+        assert f"no event of organization {ORGANIZATION} is visible" in shown
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 500, 502])
+    def test_a_server_that_echoes_what_it_gets(self, monkeypatch, echo, status):
+        echo.status = status
+        ok, shown = self.hook(monkeypatch, echo).test_connection()
+        assert not ok
+        assert echo.token not in shown
 
     def test_no_connection_at_all(self, monkeypatch):
         monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT", raising=False)
@@ -251,6 +393,8 @@ def test_list_events_refuses_before_any_request(polar_server, polar_connection, 
 def test_event_names_refuse_an_unknown_filter(polar_server, polar_connection):
     with pytest.raises(exceptions.PolarFilterError, match="unknown, event names have"):
         PolarHook().list_event_names(nmae="a")
+    with pytest.raises(exceptions.PolarFilterError, match=r"\(did you mean query\?\)"):
+        PolarHook().list_event_names(querry="a")
 
 
 def test_more_names_than_a_page(polar_server, polar_connection):

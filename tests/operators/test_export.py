@@ -257,7 +257,7 @@ def test_an_unwritable_destination_is_refused_before_any_request(polar: LocalPol
     # Airflow before 3.2 knows a scheme that there is not from a store that cannot be used only by its words.
     with pytest.raises((AirflowFailException, PolarDestinationError), match="nosuch"):
         run(tmp_path, destination="nosuch://bucket/x")
-    with pytest.raises(PolarDestinationError, match=r"gs://bucket.*provider of this store installed"):
+    with pytest.raises(AirflowFailException, match=r"gs://.*pip install 'airflow-provider-polar\[gcs\]'"):
         run(tmp_path, destination="gs://bucket/x")
     assert polar.requests == []
 

@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 import msgspec
 
+from airflow_provider_polar.events.packages import missing
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
@@ -183,9 +184,7 @@ class _ZstdFrames(io.RawIOBase):
         try:
             import zstandard
         except ImportError:
-            raise PolarConfigurationError(
-                "reading .zst files needs zstandard: install airflow-provider-polar[zstd]"
-            ) from None
+            raise missing("reading .zst files", "zstd") from None
         self._raw = raw
         self._new_frame = zstandard.ZstdDecompressor().decompressobj
         self._error: type[Exception] = zstandard.ZstdError
@@ -378,9 +377,7 @@ def _parquet(data: IO[bytes], check: _CheckColumns) -> _Read:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise PolarConfigurationError(
-            "reading parquet files needs pyarrow: install airflow-provider-polar[parquet]"
-        ) from None
+        raise missing("reading parquet files", "parquet") from None
     number = 0
     try:
         file = parquet.ParquetFile(data)

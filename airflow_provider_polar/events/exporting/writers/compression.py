@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from typing import IO, Literal, cast
 
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.events.packages import missing
 
 Compression = Literal["gzip", "zstd"]
 SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
@@ -18,9 +18,7 @@ def check_zstd() -> None:
     try:
         import zstandard  # noqa: F401
     except ImportError:
-        raise PolarConfigurationError(
-            "compression='zstd' needs zstandard: pip install 'airflow-provider-polar[zstd]'"
-        ) from None
+        raise missing("compression='zstd'", "zstd") from None
 
 
 def compressed(raw: IO[bytes], compression: str | None) -> IO[bytes]:

@@ -10,7 +10,7 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.events.exporting.writers.fields import EXTRA, FieldChoice
 from airflow_provider_polar.events.exporting.writers.text import extra_object
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.events.packages import missing
 
 _ROW_GROUP = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,9 +26,7 @@ def check_parquet() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise PolarConfigurationError(
-            "file_format='parquet' needs pyarrow: pip install 'airflow-provider-polar[parquet]'"
-        ) from None
+        raise missing("file_format='parquet'", "parquet") from None
 
 
 def parquet_schema(fields: FieldChoice) -> Any:
