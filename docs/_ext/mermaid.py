@@ -7,9 +7,8 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-
-# Mermaid computes every label's width with DejaVu Sans; a browser without that font takes Verdana, which is as wide. A label
-# on an arrow gets 200 pixels at most, and the name of an operator has no place for a break: at 14 pixels it fits.
+# Mermaid computes every label's width with DejaVu Sans; a browser without that font takes Verdana, which is as wide.
+# A label on an arrow gets 200 pixels at most, and an operator's name has no place for a break: at 14 pixels it fits.
 _CONFIG = {
     "theme": "neutral",
     "fontFamily": '"DejaVu Sans", Verdana, sans-serif',
