@@ -32,7 +32,7 @@ def text_of(page: Path) -> str:
 
 
 def prose(text: str) -> str:
-    """Text as it is read: without code, addresses and the syntax of links; code leaves the letter ``X``."""
+    """Text as it is read: without code, addresses and the syntax of links."""
     text = re.sub(r"\{\w+:\w+\}`[^`]*`", "`x`", text)
     text = _SPAN.sub("\N{BULLET}", text)
     return _ADDRESS.sub("\N{BULLET}", _LINK.sub(r"\1", text))

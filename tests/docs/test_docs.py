@@ -186,7 +186,7 @@ def readme_dag(docs_dag: Any) -> Any:
 @pytest.mark.parametrize("dated", [True, False], ids=["of an hour", "without a logical date"])
 def test_readme_ingest(readme_dag: Any, run_dag: Any, polar_server: Any, dated: bool) -> None:
     hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    run = run_dag(readme_dag("bill_usage"), logical_date=hour if dated else None)
+    run = run_dag(readme_dag("bill_usage"), logical_date=hour, dated=dated)
     assert run.state == "success"
     assert run.xcom("ingest")["inserted"] == 2
     assert {e["external_customer_id"]: e["metadata"]["calls"] for e in polar_server.events()} == {
@@ -206,7 +206,7 @@ def test_taskflow_ingest_bills_once(docs_dag: Any, run_dag: Any, polar_server: A
 
 
 def test_ingest_page_without_a_logical_date(docs_dag: Any, run_dag: Any, polar_server: Any) -> None:
-    assert run_dag(docs_dag("bill_usage", "docs/ingest.md"), logical_date=None).xcom("ingest")["inserted"] == 1
+    assert run_dag(docs_dag("bill_usage", "docs/ingest.md"), dated=False).xcom("ingest")["inserted"] == 1
 
 
 def test_an_incomplete_export_is_told(docs_dag: Any, run_dag: Any, polar_server: Any) -> None:

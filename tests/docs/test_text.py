@@ -100,6 +100,11 @@ def test_one_thing_has_one_word(page: Path) -> None:
     assert found == []
 
 
+def test_examples_say_the_same_words() -> None:
+    for path in ROOT.glob("dags_examples/*.py"):
+        assert set(re.findall(r"[a-z]+", path.read_text().lower())) & _OTHER_WORDS.keys() <= {"pieces"}, name(path)
+
+
 def test_words_are_words(page: Path) -> None:
     spellchecker = pytest.importorskip("spellchecker", reason="pyspellchecker is not installed: run `make install`")
     dictionary = spellchecker.SpellChecker()
