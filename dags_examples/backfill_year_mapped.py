@@ -1,8 +1,8 @@
 """
 A year of events on many workers.
 
-The planning task cuts the year, by Polar's own counts, into pieces of about equally many events; mapped exports write
-them, on whichever workers the executor has; the last task checks the pieces against Polar's count and puts one manifest
+The planning task splits the year, by Polar's own counts, into shards of about equally many events; mapped exports write
+them, on whichever workers the executor has; the last task checks the shards against Polar's count and puts one manifest
 in the place of theirs. The request budget is Polar's for the whole organization, so it is divided among the exports at
 work, and no more of them run at once than it was divided for. The same DAG runs on a laptop.
 """

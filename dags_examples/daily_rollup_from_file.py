@@ -1,5 +1,5 @@
 """
-A daily roll-up from a file to Polar, with rejected rows kept for whoever mends them.
+A daily roll-up from a file to Polar, with rejected rows kept for whoever fixes them.
 
 Another system leaves one CSV file a day with a line for each account. The mapping says, as data, which column is the
 customer, which the time, and which numbers are billed. Each line has an ``external_id`` made of account and day:
@@ -17,6 +17,8 @@ from airflow.providers.common.compat.sdk import DAG, task
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 
 LAKE = os.environ.get("POLAR_DEMO_LAKE", "file:///tmp/polar-lake")
+# A run by hand may have no logical date, and then the template ds fails.
+DAY = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
 
 with DAG(
     "daily_rollup_from_file",
@@ -30,7 +32,7 @@ with DAG(
     # [START ingest]
     ingest = PolarIngestEventsOperator(
         task_id="ingest",
-        source=f"{LAKE}/rollups/{{{{ ds }}}}.csv",
+        source=f"{LAKE}/rollups/{DAY}.csv",
         mapping={
             "name": {"const": "storage.rolled_up"},
             "external_customer_id": "account",
@@ -42,7 +44,7 @@ with DAG(
             },
         },
         on_invalid="skip",
-        rejected_path=f"{LAKE}/rejected/{{{{ ds }}}}.jsonl",
+        rejected_path=f"{LAKE}/rejected/{DAY}.jsonl",
     )
     # [END ingest]
 

@@ -2,8 +2,8 @@
 Run when orders are paid.
 
 A watcher in the triggerer looks for ``order.paid`` once a minute and updates the asset; the DAG runs on the asset,
-and exports the window that the watcher named. Orders are delivered at least once, through restarts of the triggerer
-too (Airflow 3.3 and newer); the export owns the data, for the asset event itself only names it.
+and exports the window that the watcher named. Each order updates the asset at least once, through restarts of the
+triggerer too (Airflow 3.3 and newer). The asset event only names the orders; their data is in the export.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ with DAG(
         event_name="usage.rolled_up",
         fail_on="usage.roll_up_failed",
         # A run is for its day, whatever the timetable made of it.
-        start="{{ (logical_date or dag_run.run_after).strftime('%Y-%m-%dT00:00:00Z') }}",
+        start="{{ (dag_run.logical_date or dag_run.run_after).strftime('%Y-%m-%dT00:00:00Z') }}",
         deferrable=True,
         poke_interval=timedelta(minutes=2),
         timeout=timedelta(hours=6),

@@ -81,7 +81,11 @@ def register(dag: Any) -> None:
     sync_bag_to_db(bag, "dags-folder", None)
 
 
-def run_dag(dag: Any, *, logical_date: datetime | None = None, run_conf: dict[str, Any] | None = None) -> Run:
-    """Runs a DAG by ``dag.test()``."""
+def run_dag(
+    dag: Any, *, logical_date: datetime | None = None, run_conf: dict[str, Any] | None = None, dated: bool = True
+) -> Run:
+    """Runs a DAG by ``dag.test()``, for now unless a logical date is given; with ``dated=False`` for no date at all, as
+    a run on an asset is."""
     register(dag)
-    return Run(dag.test(logical_date=logical_date or datetime.now(UTC), run_conf=run_conf))
+    moment = (logical_date or datetime.now(UTC)) if dated else None
+    return Run(dag.test(logical_date=moment, run_conf=run_conf))

@@ -69,7 +69,7 @@ def test_hourly_export_s3(example, run_dag, polar_server, tmp_path):
 
 
 def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):
-    """The file of a day, sent twice, in the second run mended."""
+    """The file of a day, sent twice, in the second run fixed."""
     day = datetime.now(UTC) - timedelta(days=2)
     ds = f"{day:%Y-%m-%d}"
     folder = tmp_path / "rollups"
@@ -93,14 +93,27 @@ def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):
     assert "1 rejected" in run.xcom("tell")
 
     (folder / f"{ds}.csv").write_text("\n".join(lines).replace("a lot", "3"))
-    mended = run_dag(dag, logical_date=day + timedelta(seconds=1))
-    assert (mended.xcom("ingest")["inserted"], mended.xcom("ingest")["duplicates"]) == (1, 2)
+    fixed = run_dag(dag, logical_date=day + timedelta(seconds=1))
+    assert (fixed.xcom("ingest")["inserted"], fixed.xcom("ingest")["duplicates"]) == (1, 2)
     billed = {event["external_customer_id"]: event["metadata"] for event in polar_server.events()}
     assert billed == {
         "acme": {"gigabytes": 12.5, "region": "eu"},
         "globex": {"gigabytes": 7},
         "initech": {"gigabytes": 3, "region": "eu"},
     }
+
+
+def test_daily_rollup_without_a_logical_date(example, run_dag, polar_server, tmp_path):
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    (tmp_path / "rollups").mkdir()
+    (tmp_path / "rollups" / f"{today}.csv").write_text(
+        f"account,day,gigabytes,region\nacme,{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d},12.5,eu"
+    )
+    dag = example("daily_rollup_from_file")
+    dag.get_task("ingest").retries = 0
+    run = run_dag(dag, dated=False)
+    assert run.state == "success"
+    assert run.xcom("ingest")["inserted"] == 1
 
 
 def test_flights_pipeline(example, run_dag, polar_server):
