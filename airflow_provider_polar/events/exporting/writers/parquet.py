@@ -11,6 +11,7 @@ from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.events.exporting.writers.fields import EXTRA, FieldChoice
 from airflow_provider_polar.events.exporting.writers.text import extra_object
 from airflow_provider_polar.events.packages import missing
+from airflow_provider_polar.exceptions import PolarConfigurationError
 
 _ROW_GROUP = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
