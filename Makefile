@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(CURDIR)/.demo
 DAY ?= 2013-01-01
 
-.PHONY: help install demo test test-matrix lint types unit docs browser release-check format clean
+.PHONY: help install demo test test-matrix lint types unit docs browser faults release-check format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ browser: install  ## Airflow's pages in a real browser; renews the screenshots o
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y chromium; } || \
 		{ echo "Chromium is needed: install it, or set CHROMIUM to its path" >&2; test -n "$$CHROMIUM"; }
 	SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest tests/browser
+
+faults: install  ## a marathon of faults: 1,000 exports and 1,000 ingests, none lost, twice, wrong, hung or unclear
+	$(BIN)/python -m benchmarks.faults
 
 release-check: install  ## build wheel and sdist, install them into an empty environment and use them
 	$(BIN)/python -m pip install --quiet --group release
