@@ -46,6 +46,8 @@ _LOOKS = 10
 """Places that are looked at before many events are first explained together."""
 _SAMPLED = 10 * MAX_LIMIT
 """Events from which on the first page alone is too small a sample: it may be all of one kind."""
+_BARREN = 40
+"""Pages without a new row, and four more for every page of known rows, after which no other pages are tried."""
 _SPLITS_TRIED = 4
 _DEEP = 60
 """Splits inside splits after which properties are left alone: a response without sense must not go on for ever."""
@@ -65,6 +67,9 @@ def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Request
         # A page may come out short once.
         page = yield from _requested(query, budget)
         counted, known = page.total_count, Found(page.rows).noticing(known.rows.values())
+    elif counted > 2 * known.given:
+        # A count taken from another one may be absurd.
+        counted = (yield from _requested(query, budget, limit=1)).total_count
     return (yield from _by_time(query, counted, known, budget, 0))
 
 
@@ -290,23 +295,20 @@ def _by_other_pages(query: Query, counted: int, known: Found, budget: Budget) ->
 
     Random pages of a hundred show all of N events after N / 100 * ln N of them, about.
     """
-    pages = -(-counted // MAX_LIMIT)
-    left = int(pages * (log(counted) + 4)) + 8
-    idle = 0
+    left = int(-(-counted // MAX_LIMIT) * (log(counted) + 4)) + 8
+    barren = 0
     for limit in range(MAX_LIMIT, MAX_LIMIT // 2, -7):
         for sorting in _ORDERS:
-            before = len(known.rows)
             for page in range(1, -(-counted // limit) + 1):
-                if left <= 0 or budget.left <= 0:
+                if left <= 0 or budget.left <= 0 or barren > _BARREN + len(known.rows) // 25:
                     return known.lacking(query, counted, NOT_PROVABLE)
                 left -= 1
+                before = len(known.rows)
                 response = yield from _requested(query, budget, page=page, limit=limit, sorting=sorting)
                 known.noticing(response.rows)
+                barren = barren + 1 if len(known.rows) == before else 0
                 if len(known.rows) >= counted:
                     return known.repeating(counted)
-            idle = idle + 1 if len(known.rows) == before else 0
-            if idle == 4:
-                return known.lacking(query, counted, NOT_PROVABLE)
     return known.lacking(query, counted, NOT_PROVABLE)
 
 
