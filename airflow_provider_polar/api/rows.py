@@ -77,10 +77,13 @@ class RowPage:
         :raises ValueError: the body is not a list answer (truncated, broken, another shape).
         """
         try:
+            # The values stay bytes and are not looked into, so what is no text must be found here.
+            body.decode()
             page = _PAGE.decode(body)
             return cls([EventRow(values) for values in page.items], page.pagination.total_count)
-        except (msgspec.MsgspecError, KeyError) as error:
-            raise ValueError(f"not a list of events: {error}") from None
+        except (msgspec.MsgspecError, KeyError, OverflowError, UnicodeDecodeError) as error:
+            said = "bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else error
+            raise ValueError(f"not a list of events: {said}") from None
 
 
 _PAGE = msgspec.json.Decoder(_Page)

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.events.exporting.parts import PartWriter
 from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS, FieldChoice, FileLayout
 from airflow_provider_polar.exceptions import PolarConfigurationError
@@ -290,3 +291,13 @@ def test_an_event_of_year_1(file_format: str, tmp_path: Any) -> None:
         writer.write([row(event(START, timestamp="0001-01-01T00:00:00"))])
         (part,) = writer.finish()
     assert part.first_timestamp == "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("name", "timestamp"), [(b"\xff\xfe", b"2026-01-01T00:00:00Z"), (b"call", b"0001-01-01T00:00:00+01:00")]
+)
+def test_a_response_that_no_file_can_hold_is_no_list_of_events(name: bytes, timestamp: bytes) -> None:
+    """It failed raw when the file was written; a response that is refused is asked for again."""
+    item = b'{"id":"x","timestamp":"' + timestamp + b'","name":"' + name + b'"}'
+    with pytest.raises(ValueError, match="not a list of events"):
+        RowPage.decode(b'{"items":[' + item + b'],"pagination":{"total_count":1}}')
