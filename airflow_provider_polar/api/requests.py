@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
+
 from airflow_provider_polar.api.filters import EventFilters, Params
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -139,7 +141,26 @@ def ingest_events(events: Sequence[Mapping[str, Any]]) -> PolarRequest:
 
 def encode_event(event: Mapping[str, Any]) -> bytes:
     """One event as compact JSON. Raises TypeError or ValueError where it is not JSON (NaN included)."""
-    return json.dumps(event, default=_json_default, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    if _has_one_spelling(event):
+        return _FAST_JSON.encode(event)
+    return _JSON.encode(event).encode()
+
+
+def _has_one_spelling(value: Any, depth: int = 3) -> bool:
+    """Whether both encoders write the same bytes: only plain values, and no number with an exponent."""
+    if type(value) is not dict or not depth:
+        return False
+    for key, item in value.items():
+        kind = type(item)
+        if type(key) is not str or not (
+            kind is str
+            or kind is bool
+            or (kind is int and -_COMMON_INTEGER <= item < _COMMON_INTEGER)
+            or (kind is float and (1e-4 <= abs(item) < 1e16 or item == 0))
+            or (kind is dict and _has_one_spelling(item, depth - 1))
+        ):
+            return False
+    return True
 
 
 def _json_default(value: Any) -> str:
@@ -148,6 +169,11 @@ def _json_default(value: Any) -> str:
     if isinstance(value, UUID):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not a JSON value")
+
+
+_JSON = json.JSONEncoder(default=_json_default, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+_FAST_JSON = msgspec.json.Encoder()
+_COMMON_INTEGER = 2**63
 
 
 def ingest_encoded(events: Sequence[bytes], *, repeatable: bool) -> PolarRequest:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from airflow.providers.common.compat.sdk import BaseNotifier
 
@@ -134,13 +135,21 @@ class PolarEventNotifier(BaseNotifier):
             raise PolarConfigurationError("this callback's context names no DAG run, so its event has no identity")
         # A DAG's callback has a reason, and whichever task happened to be the last.
         task = [] if ti is None or "reason" in context else [_of(ti, "task_id"), _of(ti, "map_index", -1)]
-        customer = self.external_customer_id or self.customer_id
-        content = [self.event_name, customer, self.identity]
-        return derive(json.dumps(["notification", dag_id, run_id, *task]), json.dumps(content).encode(), 0)
+        customer = self.external_customer_id or _lower_case(self.customer_id)
+        content = json.dumps([self.event_name, customer, self.identity], default=str)
+        return derive(json.dumps(["notification", dag_id, run_id, *task]), content.encode(), 0)
 
     def _report(self, answer: Mapping[str, int]) -> None:
         said = "Sent event %r to Polar" if answer["inserted"] else "Event %r was sent before; Polar keeps the first"
         self.log.info(said, self.event_name)
+
+
+def _lower_case(customer_id: Any) -> Any:
+    """The id as Polar writes it: however it is written, it is the same customer."""
+    try:
+        return str(UUID(str(customer_id)))
+    except ValueError:
+        return customer_id
 
 
 def _of(value: Any, name: str, default: Any = None) -> Any:

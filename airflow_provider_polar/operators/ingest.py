@@ -242,11 +242,14 @@ class PolarIngestEventsOperator(BaseOperator):
     # Steps
 
     def _ingest_source(self, context: Context) -> IngestSummary:
+        from airflow_provider_polar.events.ingesting.mapping import EventMapping
         from airflow_provider_polar.events.ingesting.sources import rows_of_files
+        from airflow_provider_polar.events.ingesting.validation import check_event_columns
 
         paths = self._paths()
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"
-        return self._ingest(context, rows_of_files(paths), [str(path) for path in paths], told)
+        check = check_event_columns if self.mapping is None else EventMapping(self.mapping).check_columns
+        return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths], told)
 
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
         from airflow_provider_polar.events.ingesting.sources import rows_in_memory

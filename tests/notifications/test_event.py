@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from airflow.sdk import DAG, task
@@ -46,6 +47,29 @@ def test_another_task_instance_is_another_event(other: dict[str, Any]) -> None:
 )
 def test_another_name_customer_or_identity_is_another_event(other: dict[str, Any]) -> None:
     assert external_id(task_context()) != external_id(task_context(), **other)
+
+
+CUSTOMER = "5c27e45b-7259-4c1b-a3fa-1f1625ba8e66"
+
+
+@pytest.mark.parametrize("written", [CUSTOMER.upper(), f"{{{CUSTOMER}}}", CUSTOMER.replace("-", ""), UUID(CUSTOMER)])
+def test_a_customer_of_polar_is_one_customer_however_the_id_is_written(written: Any) -> None:
+    ids = {"external_customer_id": None}
+    assert external_id(task_context(), **ids, customer_id=written) == external_id(
+        task_context(), **ids, customer_id=CUSTOMER
+    )
+    assert external_id(task_context(), external_customer_id="ACME") != external_id(task_context())
+
+
+def test_the_identity_is_a_promise_that_later_versions_keep() -> None:
+    assert external_id(task_context()) == "airflow-v1-f79b93dafa793a17d4990e77801a15ee8edcb651"
+    by_customer = {"external_customer_id": None, "customer_id": CUSTOMER, "identity": "2"}
+    assert external_id(task_context(), **by_customer) == "airflow-v1-a973be6c6f63c1b69cb30d293043a9b2a4b8261a"
+
+
+def test_an_identity_that_a_template_makes_a_value_of_is_taken_as_text() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    assert external_id(task_context(), identity=moment) == external_id(task_context(), identity=str(moment))
 
 
 def test_a_dags_callback_does_not_depend_on_the_task_that_was_last() -> None:

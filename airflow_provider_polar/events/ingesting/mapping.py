@@ -9,7 +9,8 @@ A mapping is a dict of event fields; ``metadata`` is a dict of its own. What sta
 
   - ``type``: ``str``, ``int``, ``float``, ``bool`` or ``timestamp`` (the last is the default for the ``timestamp``
     field); without it the value stays what it is. Text becomes a number only where the type says so.
-  - ``optional: true``: an empty or missing value leaves the field out; otherwise it is a problem of the row.
+  - ``optional: true``: an empty or missing value leaves the field out; otherwise it is a problem of the row. None, an
+    empty text and pandas' ``NA`` and ``NaT`` are empty; NaN is a number that is none, and a problem.
   - ``default``: the value to take in place of an empty or missing one.
   - for timestamps ``format`` (as in ``strptime``, or ``unix``, ``unix_ms``; without it ISO 8601) and ``timezone``, the
     zone of times that carry none. A local time that daylight saving skips is a problem of the row, and so is one
@@ -18,15 +19,18 @@ A mapping is a dict of event fields; ``metadata`` is a dict of its own. What sta
 
 from __future__ import annotations
 
+import logging
 import re
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.events.ingesting.validation import columns_text, in_utc, near_miss
+from airflow_provider_polar.events.ingesting.values import plain
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
 
 FIELDS = (
     "name",
@@ -41,6 +45,11 @@ FIELDS = (
 _OPTIONS = {"column", "type", "optional", "default", "format", "timezone", "fold"}
 _TIME_OPTIONS = {"format", "timezone", "fold"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_DIGITS = 400
+_MAX_SECONDS_DIGITS = 15
+_BOOLEANS: dict[str | int, bool] = {"true": True, "1": True, 1: True, "false": False, "0": False, 0: False}
+
+_log = logging.getLogger(__name__)
 
 Extract = Callable[[Mapping[str, Any]], Any]
 _ABSENT = object()
@@ -74,6 +83,24 @@ class EventMapping:
             raise PolarConfigurationError("mapping: metadata is a dict of key to column")
         self._fields = {field: _value(field, spec[field]) for field in FIELDS if field in spec}
         self._metadata = {key: _structured(f"metadata.{key}", value) for key, value in metadata.items()}
+        self._columns = list(_columns("", spec))
+
+    def check_columns(self, file: str, columns: Collection[str], every_row: bool) -> None:
+        """Tells at once, and not row by row, that a file has not the columns that the mapping takes.
+
+        :param every_row: every row has all the columns; False where the rows are objects with keys of their own.
+        :raises PolarSourceError: a column is missing that is neither optional nor has a default. One that is missing
+            and optional is warned about in the log.
+        """
+        for field, column, required in self._columns:
+            if column in columns or column.partition(".")[0] in columns:
+                continue
+            told = f"has no column {column!r}, which the mapping takes for {field}"
+            hint = near_miss(column, columns)
+            if required:
+                raise PolarSourceError(f"{file} {told}; {columns_text(columns)}{hint}")
+            if every_row:
+                _log.warning("%s %s; it may be missing, so every row counts as empty there%s", file, told, hint)
 
     def __call__(self, row: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         """The event of a row, not validated yet, and the problems of its values."""
@@ -84,6 +111,22 @@ class EventMapping:
         if self._metadata and (metadata := _extracted(self._metadata, row, "metadata.", problems)):
             event["metadata"] = metadata
         return event, problems
+
+
+def _columns(prefix: str, specs: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Of a checked mapping: (field, column, whether the column must be there)."""
+    for key, spec in specs.items():
+        field = f"{prefix}{key}"
+        if isinstance(spec, str):
+            yield field, spec, True
+        elif "column" in spec:
+            yield field, spec["column"], not spec.get("optional") and spec.get("default") is None
+        elif "template" in spec:
+            yield from (
+                (field, column, True) for _, column, _, _ in string.Formatter().parse(spec["template"]) if column
+            )
+        elif "const" not in spec:
+            yield from _columns(f"{field}.", spec)
 
 
 def _extracted(
@@ -162,6 +205,8 @@ def _template(field: str, text: Any) -> Extract:
                 value = _look_up(row, column)
                 if _empty(value):
                     raise MappingProblem(f"column {column!r} is empty or missing")
+                if isinstance(value, (float, Decimal)) and not Decimal(value).is_finite():
+                    raise MappingProblem(f"column {column!r} is not a finite number")
                 parts.append(_as_text(value))
         return "".join(parts)
 
@@ -194,7 +239,8 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
         value = _look_up(row, column)
         if _empty(value):
             if default is None:
-                raise MappingProblem(f"column {column!r} is empty or missing")
+                hint = "" if column in row else near_miss(column, filter(_is_text, row))
+                raise MappingProblem(f"column {column!r} is empty or missing{hint}")
             return default
         return convert(value)
 
@@ -203,17 +249,21 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
 
 def _look_up(row: Mapping[str, Any], column: str) -> Any:
     if column in row:
-        return row[column]
+        return plain(row[column])
     value: Any = row
     for part in column.split("."):
         if not isinstance(value, Mapping) or part not in value:
             return None
         value = value[part]
-    return value
+    return plain(value)
 
 
 def _empty(value: Any) -> bool:
-    return value is None or value == ""
+    return value is None or (isinstance(value, str) and not value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _unchanged(value: Any) -> Any:
@@ -222,7 +272,7 @@ def _unchanged(value: Any) -> Any:
 
 def _whole_number_as_text(value: Any) -> Any:
     """Ids are text for Polar and often numbers in tables."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return _as_text(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _as_text(value: Any) -> str:
@@ -231,7 +281,10 @@ def _as_text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, (str, int, float, Decimal, date)) or type(value).__name__ == "UUID":
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:
+            raise MappingProblem("has too many digits") from None
     raise MappingProblem(f"a {type(value).__name__} has no text form here")
 
 
@@ -242,12 +295,16 @@ def _as_int(value: Any) -> int:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, Decimal) and value.is_finite() and value == int(value):
+    # The magnitude comes first: of 1E+9999999 an int must never be made.
+    if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _MAX_DIGITS and value == int(value):
         return int(value)
     raise MappingProblem("is not a whole number")
 
 
 def _as_float(value: Any) -> float:
+    # Python takes 1_000 for a number; who writes tables does not.
+    if isinstance(value, str) and "_" in value:
+        raise MappingProblem("is not a number")
     if not isinstance(value, bool) and isinstance(value, (int, float, Decimal, str)):
         try:
             return float(value)
@@ -257,11 +314,9 @@ def _as_float(value: Any) -> float:
 
 
 def _as_bool(value: Any) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    if isinstance(value, bool):
-        return value
-    if (told := str(value).strip().lower()) in known:
-        return known[told]
+    told = str(value).strip().lower() if isinstance(value, (str, Decimal)) else value
+    if isinstance(told, (str, int)) and (meant := _BOOLEANS.get(told)) is not None:
+        return meant
     raise MappingProblem("is none of true, false, 1, 0")
 
 
@@ -288,22 +343,29 @@ def _timestamp(field: str, spec: Mapping[str, Any]) -> Callable[[Any], datetime]
 
     def convert(value: Any) -> datetime:
         moment = _moment(value, layout)
-        if moment.tzinfo is not None and moment.utcoffset() is not None:
-            return moment
-        if zone is None:
-            raise MappingProblem("has no time zone; say which with timezone in the mapping")
-        return _in_zone(moment, zone, fold)
+        try:
+            if (utc := in_utc(moment)) is not None:
+                return utc
+            if zone is None:
+                raise MappingProblem("has no time zone; say which with timezone in the mapping")
+            return _in_zone(moment, zone, fold)
+        except OverflowError:
+            raise MappingProblem("is outside the years 1 to 9999") from None
 
     return convert
 
 
 def _moment(value: Any, layout: str | None) -> datetime:
     if layout in ("unix", "unix_ms"):
+        unit = "seconds" if layout == "unix" else "milliseconds"
         try:
-            units = Decimal(str(value).strip())
-            return _EPOCH + timedelta(microseconds=int(units * (1_000_000 if layout == "unix" else 1000)))
+            number = Decimal(_as_text(value).strip())
+            # The magnitude comes first: of 1E+9999999 an int must never be made.
+            if number.is_finite() and number.adjusted() < _MAX_SECONDS_DIGITS:
+                return _EPOCH + timedelta(microseconds=int(number * (1_000_000 if layout == "unix" else 1000)))
         except (ArithmeticError, ValueError):
-            raise MappingProblem(f"is not a number of {'seconds' if layout == 'unix' else 'milliseconds'}") from None
+            pass
+        raise MappingProblem(f"is not a number of {unit}")
     if isinstance(value, datetime):
         return value
     try:
@@ -315,7 +377,9 @@ def _moment(value: Any, layout: str | None) -> datetime:
 
 
 def _in_zone(local: datetime, zone: tzinfo, fold: int | None) -> datetime:
-    earlier, later = (local.replace(tzinfo=zone, fold=f).astimezone(UTC) for f in (0, 1))
+    # Not replace(): pandas' moments refuse what does not exist in the zone.
+    clock = (local.year, local.month, local.day, local.hour, local.minute, local.second, local.microsecond)
+    earlier, later = (datetime(*clock, tzinfo=zone, fold=f).astimezone(UTC) for f in (0, 1))
     if earlier == later:
         return earlier
     if earlier > later:

@@ -14,9 +14,12 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any, NamedTuple, Protocol
+
+import msgspec
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
@@ -24,7 +27,12 @@ _GLOB = frozenset("*?[")
 _COMPRESSIONS = (".gz", ".zst")
 _ROWS_AT_ONCE = 1000
 _CHUNK = 1 << 16
+_COMPRESSED_CHUNK = 1 << 14
 _MAX_ELEMENT = 16 << 20
+_FIRST_ROWS = 1000
+_SHOWN = 500
+_EMPTY = "the file is empty; not even an empty file is so when it is compressed"
+_LINE = msgspec.json.Decoder()
 
 
 class _StreamError(Exception):
@@ -82,17 +90,29 @@ def rows_in_memory(events: Iterable[Any]) -> Iterator[Row]:
     return (Row(0, number, value) for number, value in enumerate(events, 1))
 
 
-def rows_of_files(paths: Sequence[SourcePath]) -> Iterator[Row]:
+ColumnCheck = Callable[[str, Collection[str], bool], None]
+"""Raises PolarSourceError for a file with wrong columns: its name, its columns, whether every row has all of them."""
+
+
+def rows_of_files(paths: Sequence[SourcePath], check: ColumnCheck | None = None) -> Iterator[Row]:
     """Rows of files, one file after the other; ``Row.source`` is the position in ``paths``.
 
-    :raises PolarSourceError: a file is missing, is not what its name says, or ends too early.
+    :param check: is told the columns of each file: those of a table before its first row, or the keys that the first
+        thousand JSON objects have, after these.
+    :raises PolarSourceError: a file is missing, is not what its name says, ends too early; or what ``check`` raises.
     :raises PolarSourceUnavailableError: its store has failed; a retry may help.
     """
     for source, path in enumerate(paths):
-        read = _READERS[format_of(str(path))]
-        with _saying(str(path)), path.open("rb") as raw, _decompressed(raw, str(path)) as data:
-            for number, value, error in read(data):
+        name = str(path)
+        read = _READERS[format_of(name)]
+        check_columns = partial(check, name) if check else _any_columns
+        with _saying(name), path.open("rb") as raw, _decompressed(raw, name) as data:
+            for number, value, error in read(data, check_columns):
                 yield Row(source, number, value, error)
+
+
+def _any_columns(_columns: Collection[str], _every_row: bool) -> None:
+    """Takes a file whatever its columns are."""
 
 
 def matching(path: GlobPath) -> list[str]:
@@ -147,24 +167,85 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     name = name.lower()
     if name.endswith(".gz"):
         with gzip.open(raw) as data:
+            if not data.peek(1) and not raw.tell():  # type: ignore[attr-defined]
+                raise _StreamError(_EMPTY)
             yield data  # type: ignore[misc]
     elif name.endswith(".zst"):
+        yield io.BufferedReader(_ZstdFrames(raw), _CHUNK)
+    else:
+        yield raw
+
+
+class _ZstdFrames(io.RawIOBase):
+    """The content of a Zstandard file, frame by frame: zstandard's own reader takes a file that is cut for whole."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
         try:
             import zstandard
         except ImportError:
             raise PolarConfigurationError(
                 "reading .zst files needs zstandard: install airflow-provider-polar[zstd]"
             ) from None
+        self._raw = raw
+        self._new_frame = zstandard.ZstdDecompressor().decompressobj
+        self._error: type[Exception] = zstandard.ZstdError
+        self._frame: Any = None
+        self._compressed = self._content = b""
+        self._empty = True
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._content:
+            if not self._compressed and not (compressed := self._raw.read(_COMPRESSED_CHUNK)):
+                return self._end()
+            self._decompress(self._compressed or compressed)
+        size = min(len(buffer), len(self._content))
+        buffer[:size], self._content = self._content[:size], self._content[size:]
+        return size
+
+    def _decompress(self, compressed: bytes) -> None:
+        self._empty = False
+        if self._frame is None:
+            self._frame = self._new_frame()
         try:
-            with zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True) as reader:
-                yield io.BufferedReader(reader)
-        except zstandard.ZstdError as error:
+            self._content = self._frame.decompress(compressed)
+        except self._error as error:
             raise _StreamError(str(error)) from None
-    else:
-        yield raw
+        self._compressed = b""
+        if self._frame.eof:
+            self._compressed, self._frame = self._frame.unused_data, None
+
+    def _end(self) -> int:
+        if self._empty:
+            raise _StreamError(_EMPTY)
+        if self._frame is not None:
+            raise _StreamError("the compressed data ends before its end mark: the file is cut short")
+        return 0
 
 
 _Read = Iterator[tuple[int, Any, str | None]]
+_CheckColumns = Callable[[Collection[str], bool], None]
+_Reader = Callable[[IO[bytes], _CheckColumns], _Read]
+
+
+def _of_objects(read: Callable[[IO[bytes]], _Read]) -> _Reader:
+    """A reader of JSON, where each row has keys of its own: what none of the first rows has is not in the file."""
+
+    def reader(data: IO[bytes], check: _CheckColumns) -> _Read:
+        keys: dict[str, None] = {}
+        number = 0
+        for number, row in enumerate(read(data), 1):
+            if number <= _FIRST_ROWS and isinstance(row[1], dict):
+                keys |= dict.fromkeys(row[1])
+            yield row
+            if number == _FIRST_ROWS and keys:
+                check(keys, False)
+        if number < _FIRST_ROWS and keys:
+            check(keys, False)
+
+    return reader
 
 
 def _jsonl(data: IO[bytes]) -> _Read:
@@ -174,12 +255,21 @@ def _jsonl(data: IO[bytes]) -> _Read:
             line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
-        try:
-            yield number, json.loads(line.decode()), None
-        except UnicodeDecodeError:
-            yield number, line[:500].decode(errors="replace"), "is not UTF-8"
-        except (ValueError, RecursionError) as error:
-            yield number, line[:500].decode(errors="replace").rstrip("\n"), f"is not JSON: {error}"
+        yield number, *_json_value(line)
+
+
+def _json_value(line: bytes) -> tuple[Any, str | None]:
+    try:
+        return _LINE.decode(line), None
+    except (ValueError, RecursionError):
+        pass
+    # Python's own decoder takes what the fast one refuses, NaN and half surrogate pairs: the value is told then.
+    try:
+        return json.loads(line.decode()), None
+    except UnicodeDecodeError:
+        return line[:_SHOWN].decode(errors="replace"), "is not UTF-8"
+    except (ValueError, RecursionError) as error:
+        return line[:_SHOWN].decode(errors="replace").rstrip("\n"), f"is not JSON: {error}"
 
 
 def _json_array(data: IO[bytes]) -> _Read:
@@ -237,7 +327,7 @@ def _json_array(data: IO[bytes]) -> _Read:
         raise _StreamError("something follows the end of the array")
 
 
-def _csv(data: IO[bytes]) -> _Read:
+def _csv(data: IO[bytes], check: _CheckColumns) -> _Read:
     """Values are text, and an empty cell is no value."""
     csv.field_size_limit(max(csv.field_size_limit(), _MAX_ELEMENT))
     reader = csv.reader(io.TextIOWrapper(data, encoding="utf-8-sig", newline=""), strict=True)
@@ -247,6 +337,7 @@ def _csv(data: IO[bytes]) -> _Read:
             return
         if len(set(header)) != len(header):
             raise _StreamError(f"two columns have one name: {', '.join(header)}")
+        check(header, True)
         for cells in reader:
             if not cells:
                 continue
@@ -265,20 +356,24 @@ def _gathered(row: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
     event: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     for column, cell in row.items():
-        if column.startswith("metadata."):
-            if cell is not None:
-                metadata[column.removeprefix("metadata.")] = cell
-        elif column == "metadata" and isinstance(cell, str):
-            try:
-                metadata.update(json.loads(cell))
-            except (ValueError, TypeError):
+        if column == "metadata" and isinstance(cell, str):
+            cell, error = _json_value(cell.encode(errors="surrogatepass"))
+            if error or not isinstance(cell, dict):
                 return row, "metadata is not a JSON object"
+        if column == "metadata" and isinstance(cell, Mapping):
+            gathered: Mapping[str, Any] = cell
+        elif column.startswith("metadata."):
+            gathered = {} if cell is None else {column.removeprefix("metadata."): cell}
         else:
             event[column] = cell
+            continue
+        if twice := metadata.keys() & gathered.keys():
+            return row, f"metadata has {min(twice)!r} twice: in the column metadata and in one of its own"
+        metadata.update(gathered)
     return ({**event, "metadata": metadata}, None) if metadata else (event, None)
 
 
-def _parquet(data: IO[bytes]) -> _Read:
+def _parquet(data: IO[bytes], check: _CheckColumns) -> _Read:
     """A null inside a struct is a key that is not there: a struct column has the keys of all its rows."""
     try:
         from pyarrow import ArrowException, parquet
@@ -288,11 +383,13 @@ def _parquet(data: IO[bytes]) -> _Read:
         ) from None
     number = 0
     try:
-        for batch in parquet.ParquetFile(data).iter_batches(batch_size=_ROWS_AT_ONCE):
+        file = parquet.ParquetFile(data)
+        check(file.schema_arrow.names, True)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
                 yield number, *_gathered(_without_nulls(row))
-    except ArrowException as error:
+    except (ArrowException, KeyError) as error:  # KeyError: a key that a map has twice
         raise _StreamError(str(error)) from None
 
 
@@ -303,10 +400,10 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_READERS: dict[str, Callable[[IO[bytes]], _Read]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
-    ".json": _json_array,
+_READERS: dict[str, _Reader] = {
+    ".jsonl": _of_objects(_jsonl),
+    ".ndjson": _of_objects(_jsonl),
+    ".json": _of_objects(_json_array),
     ".csv": _csv,
     ".parquet": _parquet,
 }
