@@ -247,8 +247,8 @@ class PolarIngestEventsOperator(BaseOperator):
         from airflow_provider_polar.events.ingesting.validation import check_event_columns
 
         paths = self._paths()
-        check = check_event_columns if self.mapping is None else EventMapping(self.mapping).check_columns
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"
+        check = check_event_columns if self.mapping is None else EventMapping(self.mapping).check_columns
         return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths], told)
 
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:

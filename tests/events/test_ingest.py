@@ -291,7 +291,7 @@ def test_nothing_stored_and_no_right_to_is_told_as_such(polar_server: LocalPolar
     assert "polar_oat_wrong" not in str(caught.value)
     assert isinstance(caught.value.__cause__, PolarAuthenticationError)
     assert not caught.value.retryable
-    assert "Of 1 event, 1 are not known to be stored; 1 event not stored, their whole request" in str(caught.value)
+    assert "Of 1 event, 1 is not known to be stored; 1 event not stored, their whole request" in str(caught.value)
 
 
 # Invalid rows

@@ -333,7 +333,8 @@ class Dispatcher:
             ("not sent by this attempt", *self._places(unsent)),
         ]
         missing = sum(number for _, _, number in lists)
-        told = [f"Of {counted(self._spool.events, 'event')}, {missing:,} are not known to be stored"]
+        verb = "is" if missing == 1 else "are"
+        told = [f"Of {counted(self._spool.events, 'event')}, {missing:,} {verb} not known to be stored"]
         for what, places, number in lists:
             if not number:
                 continue
