@@ -32,7 +32,7 @@ class PolarFilterError(PolarConfigurationError):
 
 
 class PolarDestinationError(PolarError):
-    """The destination of an export (or of rejected rows) cannot be written. Mend path, credentials or
+    """The destination of an export (or of rejected rows) cannot be written. Fix path, credentials or
     permissions; a retry helps only if the store was away for a moment."""
 
 
@@ -45,7 +45,7 @@ class PolarLocalDiskError(PolarError):
 
 class PolarSourceError(PolarError):
     """A source of events cannot be read: no such file, an empty glob, an unknown format, bytes that are not the
-    format they claim to be. A retry does not help until the file is there or mended."""
+    format they claim to be. A retry does not help until the file is there or fixed."""
 
 
 class PolarSourceUnavailableError(PolarSourceError):
@@ -188,7 +188,7 @@ class PolarIncompleteError(PolarError):
 
 
 class PolarInvalidEventsError(PolarError):
-    """Events of an ingest are invalid. A retry does not help: mend the rows, or set them aside with
+    """Events of an ingest are invalid. A retry does not help: fix the rows, or set them aside with
     ``on_invalid="skip"``.
 
     :ivar problems: the problems found, at most the first hundred.
@@ -208,7 +208,7 @@ class PolarIngestIncompleteError(PolarError):
     """Some batches of an ingest are stored and some are not; the message says which. A retry is safe and sends
     the rest: stored events are recognised by their identity and not billed again.
 
-    :ivar retryable: False where what stopped it is beyond a retry (a token, a scope, an API version): mend that, and
+    :ivar retryable: False where what stopped it is beyond a retry (a token, a scope, an API version): fix that, and
         run the task again.
     """
 

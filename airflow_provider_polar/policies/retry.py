@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PolarRetryPolicy(RetryPolicy):
-    """Waits as long as a rate limit says, fails at once on what no retry mends, and leaves the rest to the task's
+    """Waits as long as a rate limit says, fails at once on what no retry fixes, and leaves the rest to the task's
     own ``retry_delay``. Within the task's ``retries``; worth having around Python tasks that use the hook.
 
     .. code-block:: python
