@@ -17,6 +17,7 @@ from airflow_provider_polar.api import requests
 from airflow_provider_polar.api.bodies import BodyError
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
+from airflow_provider_polar.api.pacing import AT_ONCE
 from airflow_provider_polar.api.requests import EventSorting, NameSorting, PolarRequest
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
@@ -42,10 +43,11 @@ class PolarClient:
     :param timeout: seconds to wait for a connection, and for a response to begin or go on; a response as a whole may
         take four times as long.
     :param retries: how persistent to be.
-    :param requests_per_minute: the budget: a tenth may go at once, the rest evenly, never more in any 60 seconds;
-        shared within the process by all clients with the same server, token and budget; None for no pacing.
+    :param requests_per_minute: the budget, spent evenly, never more in any 60 seconds; shared within the process by
+        all clients with the same server, token and budget; None for no pacing.
     :param max_connections: connections kept at most, and so requests in flight.
     :param connection: name of the connection that the token comes from, for messages.
+    :param at_once: share of the budget that may go at once, before the rest goes evenly.
     :param allow_http: permit ``http://`` to another machine, which shows the token to everybody on the way.
     :param transport: an httpx transport, for tests.
     """
@@ -62,6 +64,7 @@ class PolarClient:
         max_connections: int = 16,
         connection: str | None = None,
         allow_http: bool = False,
+        at_once: float = AT_ONCE,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.wire = Wire(
@@ -73,6 +76,7 @@ class PolarClient:
             requests_per_minute,
             connection=connection,
             allow_http=allow_http,
+            at_once=at_once,
         )
         limits = httpx.Limits(max_connections=max_connections)
         self._http = self.wire.open(httpx.Client, limits=limits, transport=transport)
@@ -229,6 +233,7 @@ class AsyncPolarClient:
         max_connections: int = 16,
         connection: str | None = None,
         allow_http: bool = False,
+        at_once: float = AT_ONCE,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.wire = Wire(
@@ -240,6 +245,7 @@ class AsyncPolarClient:
             requests_per_minute,
             connection=connection,
             allow_http=allow_http,
+            at_once=at_once,
         )
         limits = httpx.Limits(max_connections=max_connections)
         self._http = self.wire.open(httpx.AsyncClient, limits=limits, transport=transport)

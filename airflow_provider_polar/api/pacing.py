@@ -16,8 +16,8 @@ from dataclasses import dataclass
 _MINUTE = 60.6
 """Seconds that hold the budget: one percent more than a minute, for a request delayed on the network must not slip
 into a full one."""
-_AT_ONCE = 10
-"""The budget divided by this may go at once."""
+AT_ONCE = 0.1
+"""Share of the budget that may go at once, unless a client says otherwise."""
 _SLOWER, _SLOWEST, _FASTER = 0.75, 0.1, 1.02
 _LONG = 10.0
 """A wait of more seconds than this is told in the log."""
@@ -37,6 +37,7 @@ class Pacer:
     """Hands out the moments at which requests may be sent. Thread-safe; it never sleeps itself.
 
     :param requests_per_minute: the budget; None for no pacing (a 429 still makes everybody wait).
+    :param at_once: share of the budget that may go at once; the rest is spread evenly.
     :param clock: monotonic seconds.
     :param gate: what a 429 closes; shared by the pacers of an account.
     """
@@ -45,6 +46,7 @@ class Pacer:
         self,
         requests_per_minute: float | None = None,
         *,
+        at_once: float = AT_ONCE,
         clock: Callable[[], float] = time.monotonic,
         gate: Gate | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class Pacer:
             raise ValueError("requests_per_minute must be positive")
         self.requests_per_minute = requests_per_minute
         self._most = max(1, int(requests_per_minute)) if requests_per_minute else None
+        self._at_once = int((self._most or 0) * at_once)
         # A budget below one request a minute makes the span longer and not the request smaller.
         self._span = _MINUTE / min(1.0, requests_per_minute or 1.0)
         self._clock = clock
@@ -76,7 +79,7 @@ class Pacer:
             taken, interval = self._moments, self.interval
             while taken and taken[0] <= moment - self._span:
                 taken.popleft()
-            if len(taken) < self._most // _AT_ONCE and self._pace == 1.0:
+            if len(taken) < self._at_once and self._pace == 1.0:
                 self._next = moment + interval
             else:
                 moment = max(moment, self._next)
@@ -119,13 +122,14 @@ class Pacer:
                 self._pace = min(1.0, self._pace * _FASTER)
 
 
-_shared: dict[tuple[str, float | None], Pacer] = {}
+_shared: dict[tuple[str, float | None, float], Pacer] = {}
 _gates: dict[str, Gate] = {}
 _shared_lock = threading.Lock()
 
 
-def shared_pacer(account: str, requests_per_minute: float | None) -> Pacer:
-    """The one pacer of this process for an account (a server and a token) and a budget."""
+def shared_pacer(account: str, requests_per_minute: float | None, at_once: float = AT_ONCE) -> Pacer:
+    """The one pacer of this process for an account (a server and a token), a budget and what may go of it at once."""
     with _shared_lock:
         gate = _gates.setdefault(account, Gate())
-        return _shared.setdefault((account, requests_per_minute), Pacer(requests_per_minute, gate=gate))
+        key = (account, requests_per_minute, at_once)
+        return _shared.setdefault(key, Pacer(requests_per_minute, at_once=at_once, gate=gate))

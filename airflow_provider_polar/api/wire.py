@@ -16,7 +16,7 @@ import httpx
 from airflow_provider_polar.api import bodies
 from airflow_provider_polar.api.bodies import Body
 from airflow_provider_polar.api.errors import Server, error_of, response_error, transport_error
-from airflow_provider_polar.api.pacing import Pacer, shared_pacer
+from airflow_provider_polar.api.pacing import AT_ONCE, Pacer, shared_pacer
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.exceptions import (
@@ -51,6 +51,7 @@ class Wire:
         *,
         connection: str | None = None,
         allow_http: bool = False,
+        at_once: float = AT_ONCE,
     ) -> None:
         named = f" (connection {connection})" if connection else ""
         # Checked here because httpx would quote an unsendable header, and so the token, in its own error.
@@ -91,7 +92,7 @@ class Wire:
         self.retries = retries
         self.account = hashlib.sha256(f"{self.base_url}\0{token}".encode()).hexdigest()[:16]
         """Tells one server and token from another, and reveals neither."""
-        self.pacer: Pacer = shared_pacer(self.account, requests_per_minute)
+        self.pacer: Pacer = shared_pacer(self.account, requests_per_minute, at_once)
         self._headers = httpx.Headers(self._header_fields(token)).raw
         self._urls: dict[str, httpx.URL] = {}
         self._counting = threading.Lock()

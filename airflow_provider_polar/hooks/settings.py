@@ -38,6 +38,7 @@ class ConnectionSettings:
     :param requests_per_minute: the budget.
     :param timeout: seconds.
     :param allow_http: whether a server that is not local may be reached without TLS.
+    :param at_once: share of the budget that may go at once; None for the client's own.
     """
 
     conn_id: str
@@ -49,6 +50,7 @@ class ConnectionSettings:
     requests_per_minute: float = DEFAULT_BUDGET["production"]
     timeout: float = DEFAULT_TIMEOUT
     allow_http: bool = False
+    at_once: float | None = None
 
     @classmethod
     def read(cls, connection: Connection) -> ConnectionSettings:
@@ -91,8 +93,14 @@ class ConnectionSettings:
         return (self.token, quote(self.token, safe=""))
 
     def with_budget(self, requests_per_minute: float | None) -> ConnectionSettings:
-        """The same with another budget; None changes nothing."""
-        return self if requests_per_minute is None else replace(self, requests_per_minute=requests_per_minute)
+        """The same with a budget of a task's own; None changes nothing.
+
+        It is spent evenly from the first request: many short tasks, each in a process of its own, that divide one
+        budget among them would together exceed it if each began with a burst.
+        """
+        return (
+            self if requests_per_minute is None else replace(self, requests_per_minute=requests_per_minute, at_once=0)
+        )
 
     def client_options(self) -> dict[str, Any]:
         """Arguments of either client."""
@@ -104,6 +112,7 @@ class ConnectionSettings:
             "requests_per_minute": self.requests_per_minute,
             "connection": self.conn_id,
             "allow_http": self.allow_http,
+            **({} if self.at_once is None else {"at_once": self.at_once}),
         }
 
 

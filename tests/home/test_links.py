@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -85,5 +86,6 @@ def test_a_wait_shows_the_events_it_found(polar_server: Any, polar_connection: s
 
 def test_an_ingest_shows_the_dashboard_of_its_environment(polar_server: Any, polar_connection: str) -> None:
     ingest = PolarIngestEventsOperator(task_id="ingest", events=[], idempotency_scope="none")
-    ingest.execute({})  # type: ignore[typeddict-item]
+    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r", map_index=-1)
+    ingest.execute({"ti": ti})  # type: ignore[typeddict-item]
     assert PolarEventsLink().get_link(ingest, ti_key=None) == events_url("sandbox")  # type: ignore[arg-type]

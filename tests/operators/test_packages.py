@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from airflow_provider_polar.operators.reconcile import PolarReconcileEventsOpera
 from airflow_provider_polar.testing import LocalPolar
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+CONTEXT: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)}
 EVENT = {"name": "call", "external_customer_id": "c", "external_id": "1"}
 
 
@@ -46,7 +48,7 @@ def test_no_provider_serves_the_store(
 ) -> None:
     command = f"pip install 'airflow-provider-polar[{STORES[scheme]}]'" if scheme in STORES else "install the provider"
     with pytest.raises(AirflowFailException, match=f"begins with {scheme}://") as refused:
-        OPERATORS[operator](f"{scheme}://bucket/folder").execute({})
+        OPERATORS[operator](f"{scheme}://bucket/folder").execute(CONTEXT)
     assert command in str(refused.value)
     assert polar_server.requests == []
 
@@ -60,7 +62,7 @@ def test_the_provider_lacks_its_own_package(
 
     monkeypatch.setattr(airflow_file_systems, "_register_filesystems", lambda: {"gs": without_gcsfs})
     with pytest.raises(AirflowFailException, match=r"pip install 'airflow-provider-polar\[gcs\]'"):
-        OPERATORS[operator]("gs://bucket/folder").execute({})
+        OPERATORS[operator]("gs://bucket/folder").execute(CONTEXT)
     assert polar_server.requests == []
 
 
@@ -90,7 +92,7 @@ def test_a_format_s_package(
     )
     for operator in operators:
         with pytest.raises(AirflowFailException, match=rf"pip install 'airflow-provider-polar\[{extra}\]'"):
-            operator.execute({})  # type: ignore[typeddict-item]
+            operator.execute(CONTEXT)
     assert polar_server.requests == []
 
 
