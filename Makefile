@@ -32,7 +32,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest -m "not browser"
+	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile
 
 test-matrix: install  ## the tests on Airflow 3.0, 3.1, 3.2 and 3.3, in an environment for each
 	$(BIN)/python -m tests.matrix
