@@ -21,6 +21,7 @@ from airflow_provider_polar.api.requests import EventSorting, NameSorting, Polar
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.api.wire import PRODUCTION, Wire
+from airflow_provider_polar.exceptions import PolarApiError
 
 T = TypeVar("T")
 OneOrMany = str | Sequence[str]
@@ -107,9 +108,19 @@ class PolarClient:
         """Seconds of the pauses before requests were sent again, of all threads together; without pacing."""
         return self.wire.seconds_waited
 
-    def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
-        """Sends a request, again where that helps, and decodes its answer's body."""
-        attempts = self.wire.attempts(request, retries)
+    def send(
+        self,
+        request: PolarRequest,
+        decode: Callable[[bytes], T],
+        *,
+        retries: Retries | None = None,
+        on_retry: Callable[[PolarApiError], None] | None = None,
+    ) -> T:
+        """Sends a request, again where that helps, and decodes its response's body.
+
+        :param on_retry: called with the error of every attempt that is followed by another one.
+        """
+        attempts = self.wire.attempts(request, retries, on_retry)
         response: T = tenacity.Retrying(**attempts.controls())(self._send_once, attempts, request, decode)
         return response
 

@@ -129,13 +129,23 @@ class Wire:
                 f"the environment names cannot be used for {self.server}: {type(error).__name__}{hint}"
             ) from None
 
-    def attempts(self, request: PolarRequest, retries: Retries | None) -> Attempts:
-        """The attempts at one request."""
+    def attempts(
+        self,
+        request: PolarRequest,
+        retries: Retries | None,
+        on_retry: Callable[[PolarApiError], None] | None = None,
+    ) -> Attempts:
+        """The attempts at one request.
+
+        :param on_retry: called with the error of every attempt that is followed by another one.
+        """
 
         def tell(error: PolarApiError, pause: float, number: int) -> None:
             with self._counting:
                 self.retries_made += 1
                 self.seconds_waited += pause
+            if on_retry is not None:
+                on_retry(error)
             log.warning("%s (%s): waiting %.1f s, retry %d", error.brief, self.server, pause, number)
 
         return Attempts(retries or self.retries, request, tell)

@@ -33,6 +33,7 @@ from airflow_provider_polar.events.ingesting.sources import Row
 from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
 from airflow_provider_polar.events.ingesting.validation import EventValidator, FieldProblem, RowProblem, place_text
 from airflow_provider_polar.exceptions import (
+    PolarApiError,
     PolarDestinationError,
     PolarIdentityConflictError,
     PolarIngestIncompleteError,
@@ -225,6 +226,9 @@ class Ingest:
                 return self._send(spool, dispatcher, reading, rejected)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
+            except PolarApiError as error:  # while parents were looked up
+                told = f"{str(error).rstrip('.')}. {dispatcher.settle()}"
+                raise PolarIngestIncompleteError(told, retryable=error.retryable) from error
             except PolarInvalidEventsError as error:
                 error.args = (f"{error}{self._published(rejected)}",)
                 raise
