@@ -73,8 +73,9 @@ class Wire:
                 f"{base_url} would send the access token unencrypted to another machine{named}: use https://, or allow "
                 "it with allow_http where the network is trusted"
             )
-        if not re.fullmatch(r"[0-9A-Za-z.-]+", api_version):
-            raise PolarConfigurationError(f"{api_version!r} is not an API version{named}; it looks like 2026-04")
+        if not re.fullmatch(r"[0-9A-Za-z.-]{1,20}", api_version):
+            # Not quoted: it may be an access token in the wrong field.
+            raise PolarConfigurationError(f"The API version is not one{named}; it looks like 2026-04")
         if not 0 < timeout < math.inf:
             raise PolarConfigurationError(f"timeout is {timeout}{named}; it is a positive number of seconds")
         if requests_per_minute is not None and not 0 < requests_per_minute < math.inf:

@@ -78,7 +78,7 @@ def send_batch(
             response = client.send(
                 # The body is joined already: to the request it is one.
                 ingest_encoded([batch.body], repeatable=True),
-                IngestResult.model_validate_json,
+                IngestResult.decode,
                 retries=retries,
                 on_retry=sent.note,
             )
