@@ -87,10 +87,10 @@ def test_further_clauses_narrow_what_the_user_asked_for():
     }
 
 
-@pytest.mark.parametrize("operator", ["eq", "ne", "gt", "like"])
+@pytest.mark.parametrize("operator", ["eq", "ne"])
 def test_a_boolean_in_a_filter_is_refused_with_what_finds_it(operator):
     """Polar finds no event for eq and every event for ne; metadata compares as text."""
-    told = r"""filter filter\.clauses\.1\.value: .*metadata=\{"KEY": "true"\}"""
+    told = r"""^filter filter\.clauses\.1: Polar finds (no|every) event with .*metadata=\{"KEY": "true"\}"""
     with pytest.raises(PolarFilterError, match=told):
         EventFilters.parse(
             {"filter": {"clauses": [CLAUSE, {"property": "trial", "operator": operator, "value": True}]}}
