@@ -25,13 +25,14 @@ from airflow_provider_polar.events.ingesting.batches import (
     counted,
     rows_in_words,
 )
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.events.ingesting.delivery import Dispatcher, Progress
 from airflow_provider_polar.events.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.events.ingesting.parents import HeldEvents, missing_parents
 from airflow_provider_polar.events.ingesting.rejected import FilePath, RejectedRows
 from airflow_provider_polar.events.ingesting.sources import Row
 from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
-from airflow_provider_polar.events.ingesting.validation import EventValidator, FieldProblem, RowProblem, place_text
+from airflow_provider_polar.events.ingesting.validation import EventValidator, RowProblem, place_text
 from airflow_provider_polar.exceptions import (
     PolarApiError,
     PolarDestinationError,
@@ -286,17 +287,20 @@ class Ingest:
     def _refuse_if_invalid(self, reading: _Reading) -> None:
         if len(reading.invalid) and self._options.on_invalid == "fail":
             self._tell_rows("Invalid", reading.invalid, reading)
+            verb = "is" if len(reading.invalid) == 1 else "are"
             raise PolarInvalidEventsError(
-                f"{len(reading.invalid):,} of {reading.rows:,} rows are invalid; nothing has been sent. "
-                f"{_first(reading.problems)} Fix them, or set them aside with on_invalid='skip'",
+                f"{len(reading.invalid):,} of {counted(reading.rows, 'row')} {verb} invalid; nothing has been sent. "
+                f"The first problems: {_first(reading.problems)}. Fix them, or set them aside with on_invalid='skip'",
                 problems=reading.problems,
             )
 
     def _conflict(self, reading: _Reading, dispatcher: Dispatcher) -> PolarIdentityConflictError:
         self._tell_rows("With the external_id of another row", reading.conflicting, reading)
+        verb = "carries" if len(reading.conflicting) == 1 else "carry"
         return PolarIdentityConflictError(
-            f"{len(reading.conflicting):,} rows carry the external_id of another row with different content; Polar "
-            f"would keep the first and silently drop the other. {dispatcher.settle()}. {_first(reading.conflicts)}",
+            f"{counted(len(reading.conflicting), 'row')} {verb} the external_id of another row with different content, "
+            f"and Polar would keep the first and silently drop the other: {_first(reading.conflicts)}. "
+            f"{dispatcher.settle()}. Give them different ids",
             problems=[*reading.conflicts, *reading.problems][:_KEPT],
         )
 
@@ -424,4 +428,4 @@ def _checked(row: Row, mapping: ToEvent | None, validate: EventValidator) -> tup
 
 def _first(problems: Sequence[RowProblem]) -> str:
     told = "; ".join(map(str, problems[:_TOLD]))
-    return f"{told}; and more." if len(problems) > _TOLD else f"{told}."
+    return f"{told}; and more" if len(problems) > _TOLD else told

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from airflow_provider_polar.events.exporting.storage import Directory, StoragePath
-from airflow_provider_polar.events.ingesting.validation import FieldProblem
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.exceptions import PolarDestinationError
 
 _REASONS = 20

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.events.ingesting.spool import Packed, Spooled
-from airflow_provider_polar.events.ingesting.validation import FieldProblem
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarError,
