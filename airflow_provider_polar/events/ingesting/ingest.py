@@ -221,19 +221,13 @@ class Ingest:
                     if len(reading.conflicting):
                         raise self._conflict(reading, dispatcher)
                     self._refuse_if_invalid(reading)
-                    parents = {} if options.dry_run else self._missing_parents(identities)
+                    parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
                 self._release(held, parents, reading, rejected, spool)
                 self._refuse_if_invalid(reading)
                 return self._send(spool, dispatcher, reading, rejected)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
-            except PolarApiError as error:  # while parents were looked up
-                told = f"{str(error).rstrip('.')}. {dispatcher.settle()}"
-                raise PolarIngestIncompleteError(told, retryable=error.retryable) from error
-            except PolarInvalidEventsError as error:
-                error.args = (f"{error}{self._published(rejected)}",)
-                raise
-            except PolarIngestIncompleteError as error:
+            except (PolarInvalidEventsError, PolarIngestIncompleteError) as error:
                 error.args = (f"{error}{self._published(rejected)}",)
                 raise
 
@@ -318,14 +312,20 @@ class Ingest:
             return ". The rejected rows could not be written, see the log"
         return f". {counted(rejected.count, 'rejected row')} with all reasons: {path}" if path else ""
 
-    def _missing_parents(self, identities: Identities) -> dict[str, str]:
-        return missing_parents(
-            identities.foreign_parents(),
-            self._client,
-            accept_unknown=self._options.unknown_parents == "accept",
-            max_concurrency=self._options.max_concurrency,
-            log=self._log,
-        )
+    def _missing_parents(self, identities: Identities, dispatcher: Dispatcher) -> dict[str, str]:
+        try:
+            return missing_parents(
+                identities.foreign_parents(),
+                self._client,
+                accept_unknown=self._options.unknown_parents == "accept",
+                max_concurrency=self._options.max_concurrency,
+                log=self._log,
+            )
+        except PolarApiError as error:
+            raise PolarIngestIncompleteError(
+                f"Parents could not be looked up: {str(error).rstrip('.')}. {dispatcher.settle()}",
+                retryable=error.retryable,
+            ) from error
 
     def _release(
         self, held: HeldEvents, parents: dict[str, str], reading: _Reading, rejected: RejectedRows, spool: Spool
