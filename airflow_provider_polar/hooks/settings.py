@@ -168,8 +168,9 @@ def _uuid(value: Any, where: str) -> str | None:
 
 
 def _quoted(value: Any) -> str:
-    """A field's value for a message, unless it may be an access token in the wrong field."""
-    return repr(value) if len(str(value)) <= _SHORTER_THAN_A_TOKEN else "a text that is not shown, it may be a token"
+    """A field's value for a message; of one that may be an access token in the wrong field only how long it is."""
+    length = len(str(value))
+    return repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
 
 
 def _positive(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
