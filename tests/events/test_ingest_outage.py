@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
 
@@ -15,9 +16,13 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.events.ingesting import delivery
+from airflow_provider_polar.events.ingesting.batches import Batch
 from airflow_provider_polar.events.ingesting.identity import run_scope
 from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions, IngestSummary
+from airflow_provider_polar.events.ingesting.rejected import RejectedRows
+from airflow_provider_polar.events.ingesting.sending import Sent
 from airflow_provider_polar.events.ingesting.sources import rows_in_memory
+from airflow_provider_polar.events.ingesting.spool import Spool
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError, PolarTransportError
 from airflow_provider_polar.testing import LocalPolar
 
@@ -131,3 +136,32 @@ def test_another_turn_has_only_the_rest_of_the_patience(monkeypatch: pytest.Monk
     with pytest.raises(PolarIngestIncompleteError, match="10 events not sent by this attempt"):
         ingest(polar, 10, max_concurrency=4)
     assert patiences == [120, 90, 60]
+
+
+def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While rows are read, requests are looked at between two batches only, many at a time."""
+    clock = Clock()
+    monkeypatch.setattr(delivery, "time", clock)
+    polar: Any = Polar(clock, stored=0)
+    options: dict[str, Any] = {
+        "skip": True,
+        "max_concurrency": 8,
+        "progress": None,
+        "target": "",
+        "log": logging.getLogger(),
+    }
+    for failing in range(8):
+        with (
+            Spool(1) as spool,
+            RejectedRows(None) as rejected,
+            delivery.Dispatcher(lambda: polar, spool, [""], rejected, **options) as dispatcher,
+        ):
+            for number in range(8):
+                future: Future[Sent] = Future()
+                error = PolarTransportError("gone", sent=False)
+                future.set_result(Sent(error=error) if number == failing else Sent(inserted=1))
+                dispatcher._flying[future] = Batch(number, 0, 0, 1), clock.now
+            clock.now += 600
+            dispatcher._collect(0)
+            assert [batch.number for batch in dispatcher._coming] == [failing]
+            assert not dispatcher._failed

@@ -185,7 +185,8 @@ class Dispatcher:
 
     def _collect(self, timeout: float | None) -> None:
         finished, _ = wait(self._flying, timeout, return_when=FIRST_COMPLETED)
-        for future in finished:
+        # Successes come first: they tell whether others got through while a batch failed.
+        for future in sorted(finished, key=lambda one: one.result().error is not None):
             (batch, started), sent = self._flying.pop(future), future.result()
             if self._deserves_another_turn(batch, started, sent):
                 self._coming.append(batch)
