@@ -6,6 +6,7 @@ import json
 import time
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 
@@ -93,6 +94,18 @@ class Body:
         if self._size > MAX_RESPONSE_BYTES:
             raise UnusableBody(f"its body is larger than {MAX_RESPONSE_BYTES // 1024**2} MiB")
         self._decoded.append(decoded)
+
+
+def decode_json(body: bytes) -> Any:
+    """The JSON value of a body.
+
+    :raises ValueError: it is none; NaN and the infinities, which Python would take, are none either.
+    """
+    return json.loads(body, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def what_is_wrong_with(body: bytes) -> str | None:

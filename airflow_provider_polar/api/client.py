@@ -22,6 +22,7 @@ from airflow_provider_polar.api.requests import EventSorting, NameSorting, Polar
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.api.wire import PRODUCTION, Wire
+from airflow_provider_polar.exceptions import PolarApiError
 
 T = TypeVar("T")
 OneOrMany = str | Sequence[str]
@@ -111,9 +112,19 @@ class PolarClient:
         """Seconds of the pauses before requests were sent again, of all threads together; without pacing."""
         return self.wire.seconds_waited
 
-    def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
-        """Sends a request, again where that helps, and decodes its answer's body."""
-        attempts = self.wire.attempts(request, retries)
+    def send(
+        self,
+        request: PolarRequest,
+        decode: Callable[[bytes], T],
+        *,
+        retries: Retries | None = None,
+        on_retry: Callable[[PolarApiError], None] | None = None,
+    ) -> T:
+        """Sends a request, again where that helps, and decodes its response's body.
+
+        :param on_retry: called with the error of every attempt that is followed by another one.
+        """
+        attempts = self.wire.attempts(request, retries, on_retry)
         response: T = tenacity.Retrying(**attempts.controls())(self._send_once, attempts, request, decode)
         return response
 
@@ -173,7 +184,7 @@ class PolarClient:
             limit=limit,
             sorting=sorting,
         )
-        return self.send(request, EventPage.model_validate_json, retries=retries)
+        return self.send(request, EventPage.decode, retries=retries)
 
     def list_rows(self, request: PolarRequest, *, retries: Retries | None = None) -> RowPage:
         """A list request answered as rows whose values stay the bytes they came as; what exports read."""
@@ -203,16 +214,16 @@ class PolarClient:
             limit=limit,
             sorting=sorting,
         )
-        return self.send(request, EventNamePage.model_validate_json, retries=retries)
+        return self.send(request, EventNamePage.decode, retries=retries)
 
     def get(self, event_id: str | UUID, *, retries: Retries | None = None) -> Event:
         """``GET /v1/events/{id}``: one event."""
-        return self.send(requests.get_event(event_id), Event.model_validate_json, retries=retries)
+        return self.send(requests.get_event(event_id), Event.decode, retries=retries)
 
     def ingest(self, events: Sequence[Mapping[str, Any]], *, retries: Retries | None = None) -> IngestResult:
         """``POST /v1/events/ingest``: all or nothing. Sent again after a fault only if every event has an
         ``external_id``, for only then a lost answer does no harm."""
-        return self.send(requests.ingest_events(events), IngestResult.model_validate_json, retries=retries)
+        return self.send(requests.ingest_events(events), IngestResult.decode, retries=retries)
 
 
 class AsyncPolarClient:
@@ -280,9 +291,16 @@ class AsyncPolarClient:
         """See :attr:`PolarClient.seconds_waited`."""
         return self.wire.seconds_waited
 
-    async def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
-        """Sends a request, again where that helps, and decodes its answer's body."""
-        attempts = self.wire.attempts(request, retries)
+    async def send(
+        self,
+        request: PolarRequest,
+        decode: Callable[[bytes], T],
+        *,
+        retries: Retries | None = None,
+        on_retry: Callable[[PolarApiError], None] | None = None,
+    ) -> T:
+        """See :meth:`PolarClient.send`."""
+        attempts = self.wire.attempts(request, retries, on_retry)
         return await tenacity.AsyncRetrying(**attempts.controls())(self._send_once, attempts, request, decode)
 
     async def _send_once(self, attempts: Attempts, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
@@ -342,7 +360,7 @@ class AsyncPolarClient:
             limit=limit,
             sorting=sorting,
         )
-        return await self.send(request, EventPage.model_validate_json, retries=retries)
+        return await self.send(request, EventPage.decode, retries=retries)
 
     async def list_rows(self, request: PolarRequest, *, retries: Retries | None = None) -> RowPage:
         """See :meth:`PolarClient.list_rows`."""
@@ -372,13 +390,13 @@ class AsyncPolarClient:
             limit=limit,
             sorting=sorting,
         )
-        return await self.send(request, EventNamePage.model_validate_json, retries=retries)
+        return await self.send(request, EventNamePage.decode, retries=retries)
 
     async def get(self, event_id: str | UUID, *, retries: Retries | None = None) -> Event:
         """See :meth:`PolarClient.get`."""
-        return await self.send(requests.get_event(event_id), Event.model_validate_json, retries=retries)
+        return await self.send(requests.get_event(event_id), Event.decode, retries=retries)
 
     async def ingest(self, events: Sequence[Mapping[str, Any]], *, retries: Retries | None = None) -> IngestResult:
         """See :meth:`PolarClient.ingest`."""
         request = requests.ingest_events(events)
-        return await self.send(request, IngestResult.model_validate_json, retries=retries)
+        return await self.send(request, IngestResult.decode, retries=retries)

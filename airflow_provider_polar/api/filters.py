@@ -93,8 +93,8 @@ class FilterClause(BaseModel):
 
     :param property: ``name``, ``source``, ``timestamp`` (whole unix seconds) or a metadata key.
     :param operator: how to compare; ``like`` takes SQL's ``%`` and ``_``.
-    :param value: text, a 32-bit integer or a boolean; Polar takes no fractions. For a boolean Polar's engine finds no
-        event with ``eq`` and every event with ``ne``: ``metadata={"trial": True}`` compares it as text, and finds it.
+    :param value: text, a 32-bit integer or a boolean; Polar takes no fractions. A boolean is refused with ``eq`` and
+        ``ne``, for Polar would find no event or every event: ``metadata={"trial": True}`` compares it as text.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,6 +111,16 @@ class FilterClause(BaseModel):
         if isinstance(value, int) and not -(2**31) <= value < 2**31:
             raise ValueError(f"{value} does not fit Polar's 32-bit integer")
         return value
+
+    @model_validator(mode="after")
+    def _compares_no_boolean(self) -> Self:
+        if isinstance(self.value, bool) and self.operator in ("eq", "ne"):
+            found = "no event" if self.operator == "eq" else "every event"
+            raise ValueError(
+                f"Polar finds {found} with {self.operator} and a boolean; the filter "
+                f'metadata={{"KEY": "{_as_text(self.value)}"}} compares it as text'
+            )
+        return self
 
 
 class FilterGroup(BaseModel):

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from airflow_provider_polar.api.bodies import decode_json
 
 
 class _Answer(BaseModel):
     model_config = ConfigDict(extra="allow")
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Decodes a response's body.
+
+        :raises ValueError: it is no such response.
+        """
+        return cls.model_validate(decode_json(body))
 
 
 class Pagination(_Answer):

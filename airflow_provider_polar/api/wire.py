@@ -74,8 +74,9 @@ class Wire:
                 f"{base_url} would send the access token unencrypted to another machine{named}: use https://, or allow "
                 "it with allow_http where the network is trusted"
             )
-        if not re.fullmatch(r"[0-9A-Za-z.-]+", api_version):
-            raise PolarConfigurationError(f"{api_version!r} is not an API version{named}; it looks like 2026-04")
+        if not re.fullmatch(r"[0-9A-Za-z.-]{1,20}", api_version):
+            # Not quoted: it may be an access token in the wrong field.
+            raise PolarConfigurationError(f"The API version is not one{named}; it looks like 2026-04")
         if not 0 < timeout < math.inf:
             raise PolarConfigurationError(f"timeout is {timeout}{named}; it is a positive number of seconds")
         if requests_per_minute is not None and not 0 < requests_per_minute < math.inf:
@@ -130,13 +131,23 @@ class Wire:
                 f"the environment names cannot be used for {self.server}: {type(error).__name__}{hint}"
             ) from None
 
-    def attempts(self, request: PolarRequest, retries: Retries | None) -> Attempts:
-        """The attempts at one request."""
+    def attempts(
+        self,
+        request: PolarRequest,
+        retries: Retries | None,
+        on_retry: Callable[[PolarApiError], None] | None = None,
+    ) -> Attempts:
+        """The attempts at one request.
+
+        :param on_retry: called with the error of every attempt that is followed by another one.
+        """
 
         def tell(error: PolarApiError, pause: float, number: int) -> None:
             with self._counting:
                 self.retries_made += 1
                 self.seconds_waited += pause
+            if on_retry is not None:
+                on_retry(error)
             log.warning("%s (%s): waiting %.1f s, retry %d", error.brief, self.server, pause, number)
 
         return Attempts(retries or self.retries, request, tell)

@@ -169,11 +169,10 @@ class PolarHook(BaseHook):
         :raises PolarConfigurationError: not a UUID.
         :raises PolarNotFoundError: no such event, or not visible yet.
         """
-        import json
-
+        from airflow_provider_polar.api.bodies import decode_json
         from airflow_provider_polar.api.requests import get_event
 
-        event: dict[str, Any] = self.get_conn().send(get_event(event_id), json.loads)
+        event: dict[str, Any] = self.get_conn().send(get_event(event_id), decode_json)
         return event
 
     def ingest_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
 CONN_TYPE = "polar"
+_SHORTER_THAN_A_TOKEN = 12
 ENVIRONMENTS = ("production", "sandbox")
 DEFAULT_API_VERSION = "2026-04"
 DEFAULT_TIMEOUT = 30.0
@@ -74,7 +76,9 @@ class ConnectionSettings:
         values = _extra(connection.extra, where)
         environment = str(values.get("environment", ENVIRONMENTS[0]))
         if environment not in ENVIRONMENTS:
-            raise PolarConfigurationError(f"{where}: environment is {environment!r}, not {' or '.join(ENVIRONMENTS)}")
+            raise PolarConfigurationError(
+                f"{where}: environment is {_quoted(environment)}, not {' or '.join(ENVIRONMENTS)}"
+            )
         return cls(
             conn_id=connection.conn_id,
             token=token,
@@ -147,6 +151,10 @@ def _base_url(connection: Connection, environment: str, where: str) -> str:
         raise PolarConfigurationError(
             f"{where}: its host (Base URL) names a user; the access token is the connection's password"
         )
+    if re.search("polar_[a-z]+_", host):
+        raise PolarConfigurationError(
+            f"{where}: its host (Base URL) looks like an access token, which is the connection's password"
+        )
     name = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname or ""
     scheme = url.scheme or connection.schema or ("http" if is_local(url.hostname or "") else "https")
     return urlunsplit((scheme, f"{name}:{port}" if port else name, url.path.rstrip("/"), url.query, url.fragment))
@@ -165,7 +173,13 @@ def _uuid(value: Any, where: str) -> str | None:
     try:
         return str(UUID(str(value)))
     except ValueError:
-        raise PolarConfigurationError(f"{where}: organization_id is {value!r}, not a UUID") from None
+        raise PolarConfigurationError(f"{where}: organization_id is {_quoted(value)}, not a UUID") from None
+
+
+def _quoted(value: Any) -> str:
+    """A field's value for a message; of one that may be an access token in the wrong field only how long it is."""
+    length = len(str(value))
+    return repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
 
 
 def _positive(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
@@ -174,7 +188,7 @@ def _positive(values: Mapping[str, Any], name: str, default: float, where: str) 
     except (TypeError, ValueError):
         number = 0.0
     if not 0 < number < float("inf"):
-        raise PolarConfigurationError(f"{where}: {name} is {values.get(name)!r}, not a positive number")
+        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values.get(name))}, not a positive number")
     return number
 
 
@@ -182,5 +196,5 @@ def _true_or_false(values: Mapping[str, Any], name: str, where: str) -> bool:
     # A connection that is kept as a URI has its extras as text.
     value = str(values.get(name, False)).lower()
     if value not in ("true", "false"):
-        raise PolarConfigurationError(f"{where}: {name} is {values[name]!r}, not true or false")
+        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values[name])}, not true or false")
     return value == "true"

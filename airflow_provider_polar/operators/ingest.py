@@ -242,9 +242,9 @@ class PolarIngestEventsOperator(BaseOperator):
     # Steps
 
     def _ingest_source(self, context: Context) -> IngestSummary:
+        from airflow_provider_polar.events.ingesting.columns import check_event_columns
         from airflow_provider_polar.events.ingesting.mapping import EventMapping
         from airflow_provider_polar.events.ingesting.sources import rows_of_files
-        from airflow_provider_polar.events.ingesting.validation import check_event_columns
 
         paths = self._paths()
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"

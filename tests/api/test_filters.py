@@ -87,6 +87,17 @@ def test_further_clauses_narrow_what_the_user_asked_for():
     }
 
 
+@pytest.mark.parametrize("operator", ["eq", "ne"])
+def test_a_boolean_in_a_filter_is_refused_with_what_finds_it(operator):
+    """Polar finds no event for eq and every event for ne; metadata compares as text."""
+    told = r"""^filter filter\.clauses\.1: Polar finds (no|every) event with .*metadata=\{"KEY": "true"\}"""
+    with pytest.raises(PolarFilterError, match=told):
+        EventFilters.parse(
+            {"filter": {"clauses": [CLAUSE, {"property": "trial", "operator": operator, "value": True}]}}
+        )
+    assert EventFilters.parse({"metadata": {"trial": True}}).to_params() == [("metadata[trial]", "true")]
+
+
 def test_filters_survive_their_plain_form():
     filters = EventFilters.parse({"name": "a", "metadata": {"k": 1}, "filter": {"clauses": [CLAUSE]}, "query": None})
     assert EventFilters.parse(json.loads(json.dumps(filters.to_dict()))) == filters

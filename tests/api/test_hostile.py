@@ -187,6 +187,24 @@ def test_nonsense_is_told_for_what_it_is_at_once(server, call, body, reason):
     assert "connection polar_default" in str(raised.value)
 
 
+EVENT = b'{"id":"x","timestamp":"2026-01-01T00:00:00Z","name":"n","source":"user","metadata":{"ratio":NaN}}'
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "body"),
+    [
+        ("get", ("6f9619ff-8b86-4011-b42d-00c04fc964ff",), EVENT),
+        ("list", (), b'{"items":[%s],"pagination":{"total_count":1}}' % EVENT),
+        ("list_names", (), b'{"items":[],"pagination":{"total_count":0},"more":Infinity}'),
+        ("ingest", (EVENTS,), b'{"inserted":1,"duplicates":0,"more":NaN}'),
+    ],
+)
+def test_what_no_json_has_is_no_value_of_a_model(server, call, method, args, body):
+    server.respond = lambda handler, _: handler.give(200, body)
+    with pytest.raises(exceptions.PolarResponseError, match=r"its body holds (NaN|Infinity), which is not JSON"):
+        call(method, *args)
+
+
 @pytest.mark.parametrize("body", [EMPTY[:-9], b"<html>", b"", EMPTY[:-1] + ',"x":"\u00e9'.encode()[:-1]])
 def test_what_is_merely_garbled_is_read_again(server, call, body):
     server.respond = lambda handler, _: handler.give(200, body if server.seen < 3 else EMPTY)

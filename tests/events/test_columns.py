@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_polar.events.ingesting.columns import check_event_columns
 from airflow_provider_polar.events.ingesting.mapping import EventMapping
 from airflow_provider_polar.events.ingesting.sources import rows_of_files
-from airflow_provider_polar.events.ingesting.validation import EventValidator, check_event_columns
+from airflow_provider_polar.events.ingesting.validation import EventValidator
 from airflow_provider_polar.exceptions import PolarSourceError
 
 ROWS = [{"carrier": "UA", "dep": "2026-01-01", "nested": {"a": 1}}, {"carrier": "AA", "dep": None, "nested": {"a": 2}}]

@@ -325,6 +325,22 @@ SERVER_KINDS: list[dict[str, Any]] = [
 ]
 
 
+def test_a_refused_run_is_told_in_whole_sentences(client: PolarClient) -> None:
+    with pytest.raises(PolarInvalidEventsError) as invalid:
+        ingest(client, [EVENT, {"name": "x"}])
+    assert str(invalid.value) == (
+        "1 of 2 rows is invalid; nothing has been sent. The first problems: row 2: has no customer: give customer_id "
+        "or external_customer_id. Fix them, or set them aside with on_invalid='skip'"
+    )
+    with pytest.raises(PolarIdentityConflictError) as conflict:
+        ingest(client, [{**EVENT, "external_id": "mine"}, {**EVENT, "external_id": "mine", "name": "other"}])
+    assert str(conflict.value) == (
+        "1 row carries the external_id of another row with different content, and Polar would keep the first and "
+        "silently drop the other: row 2, external_id: is that of different content in row 1. Nothing has been sent. "
+        "Give them different ids"
+    )
+
+
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_polar.events.ingesting.parents._VISIBLE_WITHIN", (0.05,))

@@ -155,6 +155,33 @@ def test_a_wrong_connection_is_refused_before_any_request(monkeypatch, fields, s
     assert TOKEN not in f"{refused.value!r}{shown}{hook!r}"
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["host", "environment", "organization_id", "api_version", "requests_per_minute", "timeout", "allow_http"],
+)
+@pytest.mark.parametrize("pasted", ["polar_oat_pasted0into0the0wrong0field", "https://polar_oat_pasted0into0the0wrong"])
+def test_a_token_in_the_wrong_field_is_not_quoted(monkeypatch, field, pasted):
+    hook = connection(monkeypatch, **({"host": pasted} if field == "host" else {"extra": {field: pasted}}))
+    with pytest.raises(exceptions.PolarConfigurationError) as refused:
+        hook.get_conn()
+    assert "pasted0" not in f"{refused.value!r}{hook.test_connection()}"
+    assert (
+        "Base URL" in str(refused.value)
+        if field == "host"
+        else field in str(refused.value).replace("API version", "api_version")
+    )
+
+
+def test_an_event_with_a_number_that_no_json_has_is_refused(monkeypatch, polar_server):
+    from airflow_provider_polar.api.client import PolarClient
+
+    monkeypatch.setattr(
+        PolarClient, "_send_once", lambda self, attempts, request, decode: decode(b'{"metadata":{"ratio":NaN}}')
+    )
+    with pytest.raises(ValueError, match="NaN"):
+        connection(monkeypatch).get_event("6f9619ff-8b86-4011-b42d-00c04fc964ff")
+
+
 @pytest.mark.parametrize("how", ["worker", "triggerer"])
 def test_the_token_is_masked_in_airflow_s_logs(monkeypatch, how):
     """As the requests send it, too, not only with the line's end that a secrets backend keeps it with."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.api.retrying import PATIENCE
 from airflow_provider_polar.events.ingesting.batches import (
     Batch,
     Place,
@@ -77,7 +78,7 @@ class Dispatcher:
         self._progress, self._target, self._log = progress, target, log
         self._key = ""
         self._coming: deque[Batch] = deque()
-        self._flying: dict[Future[Sent], Batch] = {}
+        self._flying: dict[Future[Sent], tuple[Batch, float]] = {}
         self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-ingest")
         self._stored: set[int] = set()
         self._done: set[int] = set()
@@ -86,6 +87,7 @@ class Dispatcher:
         self._unanswered: set[int] = set()
         self._turns: Counter[int] = Counter()
         self._failures_in_a_row = 0
+        self._last_success = self._silent_since = 0.0
         self._refused: set[Place] = set()
         self._refused_ids: set[str] = set()
         self.inserted = self.duplicates = self.uncertain = 0
@@ -151,13 +153,17 @@ class Dispatcher:
         while self._coming and len(self._flying) < self._max_concurrency and not self._failed:
             batch = self._coming[0]
             # Children wait for their parents: those of a parent that Polar refuses must not be sent.
-            if any(flying.generation < batch.generation for flying in self._flying.values()):
+            if any(flying.generation < batch.generation for flying, _ in self._flying.values()):
                 return
             self._coming.popleft()
             self._sent.add(batch.number)
             # Read here, not in the thread: a kill closes the spool while threads are still at work.
             packed = self._without_orphans(self._spool.read(batch), batch)
-            self._flying[self._pool.submit(send_batch, self._client(), packed, skip=self._skip)] = batch
+            started = time.monotonic()
+            future = self._pool.submit(
+                send_batch, self._client(), packed, skip=self._skip, patience=self._patience_left()
+            )
+            self._flying[future] = batch, started
 
     def _without_orphans(self, packed: Packed, batch: Batch) -> Packed:
         if not batch.generation or not self._refused_ids:
@@ -179,25 +185,37 @@ class Dispatcher:
 
     def _collect(self, timeout: float | None) -> None:
         finished, _ = wait(self._flying, timeout, return_when=FIRST_COMPLETED)
-        for future in finished:
-            batch, sent = self._flying.pop(future), future.result()
-            if self._deserves_another_turn(batch, sent):
+        # Successes come first: they tell whether others got through while a batch failed.
+        for future in sorted(finished, key=lambda one: one.result().error is not None):
+            (batch, started), sent = self._flying.pop(future), future.result()
+            if self._deserves_another_turn(batch, started, sent):
                 self._coming.append(batch)
                 self._coming = deque(sorted(self._coming, key=lambda one: one.generation))
             else:
                 self._finish(batch, sent)
 
-    def _deserves_another_turn(self, batch: Batch, sent: Sent) -> bool:
+    def _deserves_another_turn(self, batch: Batch, started: float, sent: Sent) -> bool:
         """A batch that had bad luck while others get through goes to the end of the queue."""
         if sent.uncertain:
             self._unanswered.add(batch.number)
         if sent.error is None:
             self._failures_in_a_row = 0
+            self._last_success = time.monotonic()
             return False
+        if not self._failures_in_a_row:
+            self._silent_since = max(started, self._last_success)
         self._failures_in_a_row += 1
         self._turns[batch.number] += 1
-        is_outage = self._failures_in_a_row > self._max_concurrency
+        is_outage = self._failures_in_a_row > self._max_concurrency or not self._patience_left()
         return sent.error.retryable and not is_outage and self._turns[batch.number] < _TURNS
+
+    def _patience_left(self) -> float:
+        """Seconds that a batch is retried for: those that have passed since the last success, if batches failed since,
+        are taken off, so that an outage takes the client's patience once and not once for each turn."""
+        patience = self._client().wire.retries.patience
+        whole = PATIENCE if patience is None else patience
+        silent = time.monotonic() - self._silent_since if self._failures_in_a_row else 0.0
+        return max(whole - silent, 0.0)
 
     def _finish(self, batch: Batch, sent: Sent) -> None:
         sent.uncertain = batch.number in self._unanswered
@@ -314,7 +332,7 @@ class Dispatcher:
             cause = lasting[0] if lasting else failed[0][0]
             advice = "Fix that and run again" if lasting else "A retry is safe"
             error = PolarIngestIncompleteError(
-                f"Not every event is stored in {self._target}: {str(cause).rstrip('.')}. {state} {advice}: stored "
+                f"Not every event is stored: {str(cause).rstrip('.')}. {state} {advice}: stored "
                 "events are recognised by their identity and not billed again",
                 retryable=not lasting,
             )

@@ -25,14 +25,16 @@ from airflow_provider_polar.events.ingesting.batches import (
     counted,
     rows_in_words,
 )
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.events.ingesting.delivery import Dispatcher, Progress
 from airflow_provider_polar.events.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.events.ingesting.parents import HeldEvents, missing_parents
 from airflow_provider_polar.events.ingesting.rejected import FilePath, RejectedRows
 from airflow_provider_polar.events.ingesting.sources import Row
 from airflow_provider_polar.events.ingesting.spool import Spool, Spooled
-from airflow_provider_polar.events.ingesting.validation import EventValidator, FieldProblem, RowProblem, place_text
+from airflow_provider_polar.events.ingesting.validation import EventValidator, RowProblem, place_text
 from airflow_provider_polar.exceptions import (
+    PolarApiError,
     PolarDestinationError,
     PolarIdentityConflictError,
     PolarIngestIncompleteError,
@@ -219,16 +221,13 @@ class Ingest:
                     if len(reading.conflicting):
                         raise self._conflict(reading, dispatcher)
                     self._refuse_if_invalid(reading)
-                    parents = {} if options.dry_run else self._missing_parents(identities)
+                    parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
                 self._release(held, parents, reading, rejected, spool)
                 self._refuse_if_invalid(reading)
                 return self._send(spool, dispatcher, reading, rejected)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
-            except PolarInvalidEventsError as error:
-                error.args = (f"{error}{self._published(rejected)}",)
-                raise
-            except PolarIngestIncompleteError as error:
+            except (PolarInvalidEventsError, PolarIngestIncompleteError) as error:
                 error.args = (f"{error}{self._published(rejected)}",)
                 raise
 
@@ -282,17 +281,20 @@ class Ingest:
     def _refuse_if_invalid(self, reading: _Reading) -> None:
         if len(reading.invalid) and self._options.on_invalid == "fail":
             self._tell_rows("Invalid", reading.invalid, reading)
+            verb = "is" if len(reading.invalid) == 1 else "are"
             raise PolarInvalidEventsError(
-                f"{len(reading.invalid):,} of {reading.rows:,} rows are invalid; nothing has been sent. "
-                f"{_first(reading.problems)} Fix them, or set them aside with on_invalid='skip'",
+                f"{len(reading.invalid):,} of {counted(reading.rows, 'row')} {verb} invalid; nothing has been sent. "
+                f"The first problems: {_first(reading.problems)}. Fix them, or set them aside with on_invalid='skip'",
                 problems=reading.problems,
             )
 
     def _conflict(self, reading: _Reading, dispatcher: Dispatcher) -> PolarIdentityConflictError:
         self._tell_rows("With the external_id of another row", reading.conflicting, reading)
+        verb = "carries" if len(reading.conflicting) == 1 else "carry"
         return PolarIdentityConflictError(
-            f"{len(reading.conflicting):,} rows carry the external_id of another row with different content; Polar "
-            f"would keep the first and silently drop the other. {dispatcher.settle()}. {_first(reading.conflicts)}",
+            f"{counted(len(reading.conflicting), 'row')} {verb} the external_id of another row with different content, "
+            f"and Polar would keep the first and silently drop the other: {_first(reading.conflicts)}. "
+            f"{dispatcher.settle()}. Give them different ids",
             problems=[*reading.conflicts, *reading.problems][:_KEPT],
         )
 
@@ -310,14 +312,20 @@ class Ingest:
             return ". The rejected rows could not be written, see the log"
         return f". {counted(rejected.count, 'rejected row')} with all reasons: {path}" if path else ""
 
-    def _missing_parents(self, identities: Identities) -> dict[str, str]:
-        return missing_parents(
-            identities.foreign_parents(),
-            self._client,
-            accept_unknown=self._options.unknown_parents == "accept",
-            max_concurrency=self._options.max_concurrency,
-            log=self._log,
-        )
+    def _missing_parents(self, identities: Identities, dispatcher: Dispatcher) -> dict[str, str]:
+        try:
+            return missing_parents(
+                identities.foreign_parents(),
+                self._client,
+                accept_unknown=self._options.unknown_parents == "accept",
+                max_concurrency=self._options.max_concurrency,
+                log=self._log,
+            )
+        except PolarApiError as error:
+            raise PolarIngestIncompleteError(
+                f"Parents could not be looked up: {str(error).rstrip('.')}. {dispatcher.settle()}",
+                retryable=error.retryable,
+            ) from error
 
     def _release(
         self, held: HeldEvents, parents: dict[str, str], reading: _Reading, rejected: RejectedRows, spool: Spool
@@ -420,4 +428,4 @@ def _checked(row: Row, mapping: ToEvent | None, validate: EventValidator) -> tup
 
 def _first(problems: Sequence[RowProblem]) -> str:
     told = "; ".join(map(str, problems[:_TOLD]))
-    return f"{told}; and more." if len(problems) > _TOLD else f"{told}."
+    return f"{told}; and more" if len(problems) > _TOLD else told

@@ -28,7 +28,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_polar.events.ingesting.validation import columns_text, in_utc, near_miss
+from airflow_provider_polar.events.ingesting.columns import columns_text
+from airflow_provider_polar.events.ingesting.content import in_utc, near_miss
 from airflow_provider_polar.events.ingesting.values import plain
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
 

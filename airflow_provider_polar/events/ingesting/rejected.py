@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from airflow_provider_polar.events.exporting.storage import Directory, StoragePath
-from airflow_provider_polar.events.ingesting.validation import FieldProblem
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.exceptions import PolarDestinationError
 
 _REASONS = 20
@@ -47,6 +47,7 @@ class RejectedRows:
     def __init__(self, destination: FilePath | None, owner: str = "") -> None:
         self._destination = destination
         self._ingest = hashlib.sha256(owner.encode()).hexdigest()[:12]
+        self._next = f"next-{self._ingest}-{destination.name}" if destination is not None else ""
         self._file = tempfile.TemporaryFile(prefix="polar-rejected-")  # noqa: SIM115
         self._reasons: Counter[str] = Counter()
         self.count = 0
@@ -94,16 +95,24 @@ class RejectedRows:
                 if self._ingest_of(directory, earlier) == self._ingest:
                     directory.remove(earlier)
             return None
-        if self._ingest_of(directory, name) not in (None, self._ingest):
-            name = own
         self._file.seek(0)
         with tempfile.NamedTemporaryFile(prefix="polar-rejected-") as whole:
             shutil.copyfileobj(self._file, whole)
             whole.flush()
             size = whole.tell()
-            directory.upload(whole.name, f"next-{self._ingest}-{name}")
-        directory.move(f"next-{self._ingest}-{name}", name, size)
+            directory.upload(whole.name, self._next)
+        if self._is_of_another(directory, name):
+            name = own
+        directory.move(self._next, name, size)
         return str(self._destination) if name == self._destination.name else directory.url_of(name)
+
+    def _is_of_another(self, directory: Directory, name: str) -> bool:
+        """Whether another ingest has written the file, or is about to: each uploads its next file first and looks for
+        those of others then, so that of two at once at least one sees the other and takes a name of its own."""
+        others = (one for one in directory.sizes("next-") if one != self._next)
+        if any(re.fullmatch(rf"next-[0-9a-f]{{12}}-{re.escape(name)}", one) for one in others):
+            return True
+        return self._ingest_of(directory, name) not in (None, self._ingest)
 
     def expect_writable(self) -> None:
         """Puts an empty object beside the file and removes it.
@@ -111,9 +120,9 @@ class RejectedRows:
         :raises PolarDestinationError: the destination cannot be written.
         """
         if self._destination is not None:
-            directory, name = Directory(self._destination.parent), f"next-{self._ingest}-{self._destination.name}"
-            directory.write(name, b"")
-            directory.remove(name)
+            directory = Directory(self._destination.parent)
+            directory.write(self._next, b"")
+            directory.remove(self._next)
 
     def _ingest_of(self, directory: Directory, name: str) -> str | None:
         """Which ingest wrote a file; None where there is none, "" where it does not say."""

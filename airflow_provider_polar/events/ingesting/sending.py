@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-
-import tenacity
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
-from airflow_provider_polar.api.retrying import Retries
+from airflow_provider_polar.events.ingesting.content import FieldProblem
 from airflow_provider_polar.events.ingesting.spool import Packed, Spooled
-from airflow_provider_polar.events.ingesting.validation import FieldProblem
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarError,
@@ -54,31 +51,26 @@ class Sent:
     uncertain: bool = False
     error: PolarError | None = None
 
-
-class _Remembering(Retries):
-    """The client's retries, noting whether a response was lost on the way."""
-
-    def __init__(self, retries: Retries, sent: Sent) -> None:
-        super().__init__(**{one.name: getattr(retries, one.name) for one in fields(retries)})
-        object.__setattr__(self, "_sent", sent)
-
-    def wait(self, state: tenacity.RetryCallState) -> float:
-        _note(self._sent, state.outcome.exception() if state.outcome else None)  # type: ignore[attr-defined]
-        return super().wait(state)
-
-
-def _note(sent: Sent, error: BaseException | None) -> None:
-    if isinstance(error, PolarServerError) or (isinstance(error, PolarTransportError) and getattr(error, "sent", True)):
-        sent.uncertain = True
+    def note(self, error: PolarError) -> None:
+        """Remembers a failed attempt after which it is unknown whether Polar has stored the events."""
+        if isinstance(error, PolarServerError) or (isinstance(error, PolarTransportError) and error.sent):
+            self.uncertain = True
 
 
 def send_batch(
-    client: PolarClient, batch: Packed, *, skip: bool, sleep: Callable[[float], object] = time.sleep
+    client: PolarClient,
+    batch: Packed,
+    *,
+    skip: bool,
+    patience: float | None = None,
+    sleep: Callable[[float], object] = time.sleep,
 ) -> Sent:
     """Sends the events of one batch. Never raises a :class:`PolarError`: it is in the outcome.
 
     :param skip: leave out what Polar refuses and send the rest, under the same identities.
+    :param patience: seconds to retry for, in place of the client's.
     """
+    retries = client.wire.retries if patience is None else replace(client.wire.retries, patience=patience)
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
     while len(batch):
@@ -86,8 +78,9 @@ def send_batch(
             response = client.send(
                 # The body is joined already: to the request it is one.
                 ingest_encoded([batch.body], repeatable=True),
-                IngestResult.model_validate_json,
-                retries=_Remembering(client.wire.retries, sent),
+                IngestResult.decode,
+                retries=retries,
+                on_retry=sent.note,
             )
         except PolarValidationError as error:
             events = batch.unpack()
@@ -103,7 +96,7 @@ def send_batch(
             batch = Packed.of(event for event in events if id(event) not in gone)
             continue
         except PolarError as error:
-            _note(sent, error)
+            sent.note(error)
             sent.error = error
             return sent
         sent.inserted, sent.duplicates = response.inserted, response.duplicates
@@ -111,7 +104,7 @@ def send_batch(
             sent.uncertain = True
             sent.error = PolarTransportError(
                 f"Polar speaks of {response.inserted} inserted and {response.duplicates} duplicate events, "
-                f"but {len(batch)} were sent"
+                f"but {len(batch)} were sent ({client.wire.server})"
             )
         return sent
     return sent
