@@ -52,7 +52,7 @@ release-check: install  ## build wheel and sdist, install them into an empty env
 	$(BIN)/python -m pip install --quiet --group release
 	RELEASE_CHECK=1 $(BIN)/pytest tests/release
 
-format: install  ## mend what the linter can mend
+format: install  ## fix what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

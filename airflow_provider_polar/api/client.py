@@ -108,7 +108,7 @@ class PolarClient:
         return self.wire.seconds_waited
 
     def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
-        """Sends a request, again where that helps, and decodes its answer's body."""
+        """Sends a request, again where that helps, and decodes its response's body."""
         attempts = self.wire.attempts(request, retries)
         response: T = tenacity.Retrying(**attempts.controls())(self._send_once, attempts, request, decode)
         return response
@@ -172,7 +172,7 @@ class PolarClient:
         return self.send(request, EventPage.model_validate_json, retries=retries)
 
     def list_rows(self, request: PolarRequest, *, retries: Retries | None = None) -> RowPage:
-        """A list request answered as rows whose values stay the bytes they came as; what exports read."""
+        """One list request; the rows of its page, whose values stay the bytes they came as. What exports read."""
         return self.send(request, RowPage.decode, retries=retries)
 
     def list_names(
@@ -207,12 +207,12 @@ class PolarClient:
 
     def ingest(self, events: Sequence[Mapping[str, Any]], *, retries: Retries | None = None) -> IngestResult:
         """``POST /v1/events/ingest``: all or nothing. Sent again after a fault only if every event has an
-        ``external_id``, for only then a lost answer does no harm."""
+        ``external_id``, for only then a lost response does no harm."""
         return self.send(requests.ingest_events(events), IngestResult.model_validate_json, retries=retries)
 
 
 class AsyncPolarClient:
-    """The same for asyncio: the same calls, parameters, answers and errors as :class:`PolarClient`.
+    """The same for asyncio: the same calls, parameters, responses and errors as :class:`PolarClient`.
 
     One client belongs to one event loop; the request budget is shared with all other clients of the process.
     """
@@ -275,7 +275,7 @@ class AsyncPolarClient:
         return self.wire.seconds_waited
 
     async def send(self, request: PolarRequest, decode: Callable[[bytes], T], *, retries: Retries | None = None) -> T:
-        """Sends a request, again where that helps, and decodes its answer's body."""
+        """Sends a request, again where that helps, and decodes its response's body."""
         attempts = self.wire.attempts(request, retries)
         return await tenacity.AsyncRetrying(**attempts.controls())(self._send_once, attempts, request, decode)
 

@@ -36,11 +36,11 @@ BACKSTOP = 120.0
 class PolarEventSensor(BaseSensorOperator):
     """Waits until named events have happened, and returns them.
 
-    What counts is the event's own timestamp, in ``[start, end)``. Every look asks Polar over the whole window, so an
+    What counts is the event's own timestamp, in ``[start, end)``. Every look covers the whole window, so an
     event from before the task started, from between two looks, or one that became visible only minutes later, is
     found: in ``poke`` and ``reschedule`` mode and deferred alike, by the same code.
 
-    A transient fault (no answer, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
+    A transient fault (no response, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
     token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
     named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
     included.
@@ -114,7 +114,7 @@ class PolarEventSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """One look. A transient fault counts as not yet.
 
-        :raises AirflowFailException: a mistake that no further look can mend, or an event named in ``fail_on``.
+        :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
         from airflow_provider_polar.events.waiting.wait import run
