@@ -8,7 +8,7 @@ DAY ?= 2013-01-01
 .PHONY: help install demo test test-matrix lint types unit docs browser faults release-check format clean
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
@@ -52,7 +52,7 @@ release-check: install  ## build wheel and sdist, install them into an empty env
 	$(BIN)/python -m pip install --quiet --group release
 	RELEASE_CHECK=1 $(BIN)/pytest tests/release
 
-format: install  ## mend what the linter can mend
+format: install  ## fix what the linter can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -133,7 +133,7 @@ class PolarValidationError(PolarApiError):
 class PolarRateLimitError(PolarApiError):
     """429: the organization's request budget is used up. Waiting helps.
 
-    :ivar retry_after: seconds that Polar asks to wait: its whole window, 60 or 1, and not what is left of it.
+    :ivar retry_after: seconds that Polar says to wait: its whole window, 60 or 1, and not what is left of it.
     """
 
     retryable = True
@@ -177,7 +177,7 @@ class PolarIncompleteError(PolarError):
     """An export could not be proved complete; the message and :attr:`missing` say what the API counts and does
     not give. A retry helps if the rows were on their way; rows that stay missing are for Polar's support.
 
-    :ivar missing: for each unproved spot a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``.
+    :ivar missing: for each discrepancy a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``.
     """
 
     retryable = True

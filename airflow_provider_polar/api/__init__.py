@@ -1,1 +1,1 @@
-"""Polar's Events API over httpx: what is asked, what is answered, what can go wrong. Knows nothing of Airflow."""
+"""Polar's Events API over httpx: the requests, the responses, what can go wrong. Knows nothing of Airflow."""

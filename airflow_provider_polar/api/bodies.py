@@ -59,7 +59,8 @@ class Body:
             self._keep(response.content)
 
     def add(self, raw: bytes) -> None:
-        """
+        """Takes in what has arrived, and decodes it.
+
         :raises OverdueBody: the deadline has passed.
         :raises UnusableBody: the body is larger than :data:`MAX_RESPONSE_BYTES`.
         :raises BrokenBody: it is not the gzip that it is said to be.

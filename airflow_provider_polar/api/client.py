@@ -187,7 +187,7 @@ class PolarClient:
         return self.send(request, EventPage.decode, retries=retries)
 
     def list_rows(self, request: PolarRequest, *, retries: Retries | None = None) -> RowPage:
-        """A list request answered as rows whose values stay the bytes they came as; what exports read."""
+        """One list request; the rows of its page, whose values stay the bytes they came as. What exports read."""
         return self.send(request, RowPage.decode, retries=retries)
 
     def list_names(
@@ -222,12 +222,12 @@ class PolarClient:
 
     def ingest(self, events: Sequence[Mapping[str, Any]], *, retries: Retries | None = None) -> IngestResult:
         """``POST /v1/events/ingest``: all or nothing. Sent again after a fault only if every event has an
-        ``external_id``, for only then a lost answer does no harm."""
+        ``external_id``, for only then a lost response does no harm."""
         return self.send(requests.ingest_events(events), IngestResult.decode, retries=retries)
 
 
 class AsyncPolarClient:
-    """The same for asyncio: the same calls, parameters, answers and errors as :class:`PolarClient`.
+    """The same for asyncio: the same calls, parameters, responses and errors as :class:`PolarClient`.
 
     One client belongs to one event loop; the request budget is shared with all other clients of the process.
     """

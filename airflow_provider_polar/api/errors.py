@@ -80,13 +80,13 @@ def error_of(
     """The error that the response means, None for a good one."""
     if 200 <= status < 300:
         return None
-    brief = f"Polar answered {request.method} {request.path} with HTTP {status}"
+    brief = f"Polar responded to {request.method} {request.path} with HTTP {status}"
     where: dict[str, Any] = {"status": status, "method": request.method, "path": request.path, "brief": brief}
     body = _body(content)
     if status == 429:
         seconds = retry_after(headers)
         return PolarRateLimitError(
-            f"The organization's request budget at Polar is used up; Polar asks to wait {seconds:g} s ({server}). "
+            f"The organization's request budget at Polar is used up; Polar says to wait {seconds:g} s ({server}). "
             "It is shared by all tokens of the organization: lower requests_per_minute",
             retry_after=seconds,
             **where,

@@ -1,4 +1,4 @@
-"""Polar's answers as models that keep what they do not know: a new field or a new kind of event is no error."""
+"""Polar's responses as models that keep what they do not know: a new field or a new kind of event is no error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from airflow_provider_polar.api.bodies import decode_json
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     @classmethod
@@ -22,14 +22,17 @@ class _Answer(BaseModel):
         return cls.model_validate(decode_json(body))
 
 
-class Pagination(_Answer):
-    """:param total_count: what the analytics store counts for the request; 0 on a page beyond the last."""
+class Pagination(_Response):
+    """How much there is besides the page.
+
+    :param total_count: what the analytics store counts for the request; 0 on a page beyond the last.
+    """
 
     total_count: int
     max_page: int = 0
 
 
-class Event(_Answer):
+class Event(_Response):
     """One event, ingested (``source="user"``) or Polar's own (``source="system"``).
 
     :param timestamp: the event's own time (UTC, microseconds), chosen by its sender.
@@ -58,14 +61,14 @@ class Event(_Answer):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class EventPage(_Answer):
+class EventPage(_Response):
     """A page of ``GET /v1/events/``. It may be short, even empty, although more follow."""
 
     items: list[Event]
     pagination: Pagination
 
 
-class EventName(_Answer):
+class EventName(_Response):
     """An event name in use, with how often (``occurrences``) and when (UTC, milliseconds) it was seen."""
 
     name: str
@@ -76,14 +79,14 @@ class EventName(_Answer):
     last_seen: datetime | None = None
 
 
-class EventNamePage(_Answer):
+class EventNamePage(_Response):
     """A page of ``GET /v1/events/names``."""
 
     items: list[EventName]
     pagination: Pagination
 
 
-class IngestResult(_Answer):
+class IngestResult(_Response):
     """What an ingest did: events newly stored, and events whose ``external_id`` was there already."""
 
     inserted: int

@@ -22,7 +22,7 @@ def from_ms(ms: int) -> datetime:
 
 
 class EventRow:
-    """One event of a list answer.
+    """One event of a list response.
 
     :ivar id: the event's UUID as text.
     :ivar timestamp: aware, UTC, microseconds.
@@ -59,7 +59,7 @@ class _Page(msgspec.Struct):
 
 
 class RowPage:
-    """A list answer: its rows in the order given, and the API's count for the whole request.
+    """A list response: its rows in the order given, and the API's count for the whole request.
 
     :ivar rows: the events, :class:`EventRow`.
     :ivar total_count: what the analytics store counts; 0 on a page beyond the last.
@@ -73,8 +73,9 @@ class RowPage:
 
     @classmethod
     def decode(cls, body: bytes) -> RowPage:
-        """
-        :raises ValueError: the body is not a list answer (truncated, broken, another shape).
+        """Reads the body of a response.
+
+        :raises ValueError: the body is not a list response (truncated, broken, another shape).
         """
         try:
             # The values stay bytes and are not looked into, so what is no text must be found here.

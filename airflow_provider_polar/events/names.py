@@ -17,7 +17,7 @@ KNOWN = ("organization_id", "customer_id", "external_customer_id", "source", "qu
 
 
 def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
-    """Each name once, in the order asked for (by name where none is: an order that new events do not change).
+    """Each name once, in the order requested (by name where none is: an order that new events do not change).
 
     :raises PolarFilterError: an unknown filter, which Polar would ignore.
     """

@@ -1,4 +1,4 @@
-"""Half-open windows of time: how one reaches Polar, and how it is cut without a gap or an overlap."""
+"""Half-open windows of time: how one reaches Polar, and how it is split without a gap or an overlap."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EventWindow:
 
     :param start: aware datetime (or ISO 8601 text with a zone), kept in UTC.
     :param end: likewise; later than ``start``.
-    :raises PolarWindowError: naive, equal or reversed bounds. Polar would answer those with nothing, and no error.
+    :raises PolarWindowError: naive, equal or reversed bounds. Polar would respond to those with nothing, and no error.
     """
 
     start: datetime
@@ -96,7 +96,7 @@ class EventWindow:
         """``start_timestamp`` and ``end_timestamp`` of the smallest request that holds the window.
 
         Polar compares whole milliseconds and excludes both bounds, so the start is the millisecond before. What
-        lies in the edge milliseconds but outside the window comes along and is cut off again here.
+        lies in the edge milliseconds but outside the window comes along and is left out again here.
         (The calendar's own first and last millisecond cannot be reached so.)
         """
         start = _FIRST if self.start < _FIRST + MILLISECOND else from_ms(self.start_ms - 1)
@@ -104,7 +104,7 @@ class EventWindow:
 
     @classmethod
     def from_api_bounds(cls, start_timestamp: datetime, end_timestamp: datetime) -> Self:
-        """The whole-millisecond window that a request with these bounds is answered for."""
+        """The whole-millisecond window that a request with these bounds covers."""
         return cls(from_ms(to_ms(start_timestamp) + 1), from_ms(to_ms(end_timestamp)))
 
     def split_at(self, *moments: datetime) -> list[EventWindow]:
@@ -122,7 +122,7 @@ class EventWindow:
     def steps(self, step: timedelta) -> Iterator[EventWindow]:
         """Adjacent windows of one length; the last may be shorter."""
         if step <= timedelta(0):
-            raise PolarWindowError(f"a window cannot be cut in steps of {step}")
+            raise PolarWindowError(f"a window cannot be split in steps of {step}")
         start = self.start
         while start < self.end:
             end = min(start + step, self.end)

@@ -20,7 +20,7 @@ def check_connection(hook: PolarHook) -> tuple[bool, str]:
     """Whether the connection works, and for what, in words. Never raises, never shows the token.
 
     Two requests, for none alone tells everything: a list shows whether the token is valid, may read, and which
-    server and version answer; an ingest of no events, which stores nothing, whether the token may ingest.
+    server and version respond; an ingest of no events, which stores nothing, whether the token may ingest.
     """
     try:
         works, told = _check(hook)
@@ -49,7 +49,7 @@ def _check(hook: PolarHook) -> tuple[bool, str]:
             return False, f"The token is valid, but lacks a scope: reading needs {' or '.join(error.scopes)}"
         except PolarVersionError:
             return False, (
-                f"{settings.base_url} answers, but does not know Polar's Events API in version "
+                f"{settings.base_url} responds, but does not know Polar's Events API in version "
                 f"{settings.api_version!r}: check API Version and Base URL"
             )
         writing = _may_write(client)

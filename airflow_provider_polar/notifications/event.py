@@ -101,8 +101,8 @@ class PolarEventNotifier(BaseNotifier):
         from airflow_provider_polar.hooks.polar import PolarHook
 
         async with await PolarHook(self.polar_conn_id).get_async_conn() as client:
-            answer = await client.ingest([self.event(context)])
-        self._report({"inserted": answer.inserted, "duplicates": answer.duplicates})
+            result = await client.ingest([self.event(context)])
+        self._report({"inserted": result.inserted, "duplicates": result.duplicates})
 
     def event(self, context: Mapping[str, Any]) -> dict[str, Any]:
         """The event as it is sent.
@@ -139,8 +139,8 @@ class PolarEventNotifier(BaseNotifier):
         content = json.dumps([self.event_name, customer, self.identity], default=str)
         return derive(json.dumps(["notification", dag_id, run_id, *task]), content.encode(), 0)
 
-    def _report(self, answer: Mapping[str, int]) -> None:
-        said = "Sent event %r to Polar" if answer["inserted"] else "Event %r was sent before; Polar keeps the first"
+    def _report(self, result: Mapping[str, int]) -> None:
+        said = "Sent event %r to Polar" if result["inserted"] else "Event %r was sent before; Polar keeps the first"
         self.log.info(said, self.event_name)
 
 

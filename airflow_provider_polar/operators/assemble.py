@@ -1,4 +1,4 @@
-"""Makes one export of the mapped exports of a window's pieces."""
+"""Makes one export of the mapped exports of a window's shards."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ class PolarExportEventsOperator(BaseOperator):
             return result
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
-        """What OpenLineage's provider asks for when the task has ended."""
+        """What OpenLineage's provider takes when the task has ended."""
         from airflow_provider_polar.assets.lineage import export_lineage
 
         exported = getattr(self, "_exported", None)

@@ -31,7 +31,7 @@ class PolarGetEventOperator(BaseOperator):
         self.polar_conn_id = polar_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
-        """Asks for the event.
+        """Requests the event.
 
         :raises PolarNotFoundError: there is none, or it is too new to be visible: the task's retries help with that.
         :raises AirflowFailException: not a UUID, a wrong token or a missing scope; a retry cannot help.

@@ -70,7 +70,7 @@ class PolarIngestEventsOperator(BaseOperator):
         business date) is shared by all tasks and runs that name it. ``content`` is no scope at all: equal content is
         one event in every run for ever.
     :param unknown_parents: ``reject`` rows whose ``parent_id`` is neither an ``external_id`` of this run nor an
-        event id at Polar (one request for each such id), or ``accept`` them unasked: Polar hides such events until
+        event id at Polar (one request for each such id), or ``accept`` them unchecked: Polar hides such events until
         their parent arrives.
     :param max_concurrency: requests in flight, 1 to 16.
     :param requests_per_minute: request budget of this task; default the connection's.
@@ -145,7 +145,7 @@ class PolarIngestEventsOperator(BaseOperator):
             return self._ingest_rows(context, self._rendered_events()).to_dict()
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
-        """What OpenLineage's provider asks for when the task has ended."""
+        """What OpenLineage's provider takes when the task has ended."""
         from airflow_provider_polar.assets.lineage import ingest_lineage
 
         ingested = getattr(self, "_ingested", None)

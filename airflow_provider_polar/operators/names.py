@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._errors import failing_clearly
 
@@ -51,6 +50,8 @@ class PolarListEventNamesOperator(BaseOperator):
         :raises AirflowFailException: an unknown filter, a wrong token or a missing scope; a retry cannot help.
         :raises PolarApiError: Polar failed; a retry may help.
         """
+        from airflow_provider_polar.api.wording import number_of
+
         with failing_clearly():
             hook = PolarHook(self.polar_conn_id)
             try:

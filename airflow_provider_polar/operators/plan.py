@@ -1,4 +1,4 @@
-"""Cuts a window into pieces for mapped exports."""
+"""Splits a window into shards for mapped exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PolarPlanExportOperator(BaseOperator):
-    """Cuts a window, by Polar's counts, into pieces of about equally many events, for mapped exports on many workers:
+    """Splits a window, by Polar's counts, into shards of about equally many events, for mapped exports on many workers:
 
     .. code-block:: python
 
@@ -41,7 +41,7 @@ class PolarPlanExportOperator(BaseOperator):
         :func:`airflow_provider_polar.windows.resolve_window`.
     :param window: length of the window, where the run gives only its one end (templated).
     :param filters: the exports' filters (templated).
-    :param pieces: how many pieces at most; by default four times ``workers``, so that none waits long for the last.
+    :param pieces: how many shards at most; by default four times ``workers``, so that none waits long for the last.
     :param workers: how many exports run at once.
     :param requests_per_minute: request budget of all of them together, in place of the connection's.
     :param settle: how long the window must have been over; the task waits on the worker for the rest of it.
@@ -80,7 +80,7 @@ class PolarPlanExportOperator(BaseOperator):
             raise PolarConfigurationError(f"workers={workers} and pieces={pieces} must be at least 1")
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Asks for counts only.
+        """Requests counts only.
 
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         :raises PolarApiError: Polar failed; a retry may help.

@@ -1,4 +1,4 @@
-"""Retries tasks as Polar's errors ask for it. Airflow 3.3 and newer: before, a task has ``retries`` and
+"""Retries tasks as Polar's errors need it. Airflow 3.3 and newer: before, a task has ``retries`` and
 ``retry_delay`` only, and the operators fail at once by themselves where no retry helps."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PolarRetryPolicy(RetryPolicy):
         kind = type(error).__name__
         if isinstance(error, PolarRateLimitError):
             delay = timedelta(seconds=error.retry_after)
-            return RetryDecision.retry(delay=delay, reason=f"{kind}: Polar asks to wait {error.retry_after:g} s")
+            return RetryDecision.retry(delay=delay, reason=f"{kind}: Polar says to wait {error.retry_after:g} s")
         if error.retryable or isinstance(error, PolarDestinationError):
             return RetryDecision.retry(delay=self.fault_delay, reason=f"{kind} may pass")
         return RetryDecision.fail(reason=f"{kind}: a retry does not help")

@@ -18,7 +18,6 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
@@ -36,11 +35,11 @@ BACKSTOP = 120.0
 class PolarEventSensor(BaseSensorOperator):
     """Waits until named events have happened, and returns them.
 
-    What counts is the event's own timestamp, in ``[start, end)``. Every look asks Polar over the whole window, so an
+    What counts is the event's own timestamp, in ``[start, end)``. Every look covers the whole window, so an
     event from before the task started, from between two looks, or one that became visible only minutes later, is
     found: in ``poke`` and ``reschedule`` mode and deferred alike, by the same code.
 
-    A transient fault (no answer, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
+    A transient fault (no response, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
     token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
     named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
     included.
@@ -114,9 +113,10 @@ class PolarEventSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """One look. A transient fault counts as not yet.
 
-        :raises AirflowFailException: a mistake that no further look can mend, or an event named in ``fail_on``.
+        :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
+        from airflow_provider_polar.api.wording import number_of
         from airflow_provider_polar.events.waiting.wait import run
 
         try:
@@ -175,6 +175,8 @@ class PolarEventSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ends the task as the trigger saw the wait end."""
+        from airflow_provider_polar.api.wording import number_of
+
         status = event.get("status") if isinstance(event, Mapping) else None
         message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
         if status == "found" and isinstance(event, Mapping):
@@ -216,6 +218,8 @@ class PolarEventSensor(BaseSensorOperator):
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
         if result.unlisted:
+            from airflow_provider_polar.api.wording import number_of
+
             self.log.info("Polar counts %s more than it gives so far", number_of(result.unlisted, "event"))
         rescheduled = context.get("task_reschedule_count") or 0
         if rescheduled or "_names_checked" in self.__dict__ or not (result.unseen or wait.fail_on):

@@ -402,7 +402,7 @@ async def _read(receive: Receive) -> bytes | None:
 async def _respond(
     record: RequestRecord, answer: Answer, fault: Fault | None, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Send an answer, or fail to as a fault orders it."""
+    """Send a response, or fail to as a fault orders it."""
     match fault.kind if fault is not None else None:
         case "lost_answer":
             await _cut(scope, receive)
@@ -451,7 +451,7 @@ def _bytes(body: bytes) -> Iterator[bytes]:
 
 
 async def _send(send: Send, answer: Answer, part: float = 1.0) -> None:
-    """Send an answer, or the first part of it under the Content-Length of the whole."""
+    """Send a response, or the first part of it under the Content-Length of the whole."""
     headers = [(key.encode(), value.encode("latin-1")) for key, value in answer.headers]
     headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

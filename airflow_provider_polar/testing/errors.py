@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 
 class Invalid(Exception):
-    """Answered with 422 and Polar's list of what is wrong."""
+    """Becomes a 422 with Polar's list of what is wrong."""
 
     def __init__(self, detail: list[dict[str, Any]], error: str = "RequestValidationError") -> None:
         super().__init__(f"{error}: {len(detail)} problem(s)")
@@ -22,4 +22,4 @@ class Invalid(Exception):
 
 
 class BrokenAnalytics(Exception):
-    """Answered with 500: the analytics store can't answer."""
+    """Becomes a 500: the analytics store is down."""

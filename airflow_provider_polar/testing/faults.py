@@ -32,8 +32,8 @@ Endpoint = Literal["ingest", "list", "names", "get", "*"]
 class RequestRecord:
     """One request as the local Polar saw it. The Authorization header is not kept.
 
-    `status` is None until it is decided, and stays so for a connection that was cut before an answer;
-    `answered` says whether the answer was sent whole.
+    `status` is None until it is decided, and stays so for a connection that ended before a response;
+    `answered` says whether the response was sent whole.
     """
 
     time: float

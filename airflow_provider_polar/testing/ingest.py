@@ -88,11 +88,11 @@ class _Ingest(BaseModel):
 
 
 class UnreadableBody(Exception):
-    """Answered with 400."""
+    """Becomes a 400."""
 
 
 class ServerError(Exception):
-    """Answered with 500: what the real server stumbles over. Nothing has been stored."""
+    """Becomes a 500: what the real server stumbles over. Nothing has been stored."""
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,11 @@ class LocalPolar:
     :param token: an access token with both scopes for the first organization.
     :param port: 0 takes a free one.
     :param database: path of an SQLite file that outlives the server; None keeps everything in memory.
-    :param environment: ``sandbox`` answers carry ``x-polar-sandbox: 1``.
+    :param environment: responses of the ``sandbox`` carry ``x-polar-sandbox: 1``.
     :param visibility_lag: seconds from ingest until lists show an event; a pair, (0.4, 1.6), shows the events
         of a batch one by one between the two, as the real server does.
     :param rate_limit: (requests, seconds) for each organization; None for no limit.
-    :param bounds: ``second`` cuts list bounds to whole seconds, as Polar did before July 2026.
+    :param bounds: ``second`` truncates list bounds to whole seconds, as Polar did before July 2026.
     :param collapse_duplicates: give a row that the index has twice once, so that the page is short, as Polar does;
         False gives it as often as it is counted.
     :param analytics: False for an analytics store that is down: lists, names and single events are a 500 then.
@@ -76,6 +76,7 @@ class LocalPolar:
     # Running
 
     def start(self) -> Self:
+        """Begin to serve; a server that is serving already goes on."""
         if self._server is None:
             self._server = ServerThread(self._app, self._port)
         return self
@@ -113,10 +114,12 @@ class LocalPolar:
 
     @property
     def port(self) -> int:
+        """The port that is served."""
         return self._server.port if self._server is not None else self._port
 
     @property
     def base_url(self) -> str:
+        """The address, as a connection's host takes it."""
         return f"http://127.0.0.1:{self.port}"
 
     def connection_uri(self, conn_type: str = "polar") -> str:
@@ -129,9 +132,11 @@ class LocalPolar:
     # What Polar knows
 
     def add_organization(self, name: str = "Another") -> str:
+        """A further organization; returns its id."""
         return self._directory.add_organization(name)
 
     def add_token(self, token: str, scopes: Sequence[str] = SCOPES, organization_id: str | None = None) -> None:
+        """Accept a further token, with the scopes given; of the first organization unless another is named."""
         self._directory.add_token(token, organization_id or self.organization_id, scopes)
 
     def remove_token(self, token: str) -> None:
@@ -205,7 +210,7 @@ class LocalPolar:
         self.add_events(user_events(now, chance))
         self.add_events(system_events(now, customers, chance))
 
-    # What was asked
+    # What was requested
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -213,6 +218,7 @@ class LocalPolar:
         return list(self._app.requests)
 
     def clear_requests(self) -> None:
+        """Forget the requests so far."""
         self._app.requests.clear()
 
     def requests_per_minute(self) -> float:
@@ -230,6 +236,7 @@ class LocalPolar:
         self._app.callbacks.append(callback)
 
     def clear_callbacks(self) -> None:
+        """Call nobody back any more."""
         self._app.callbacks.clear()
 
     # What goes wrong
@@ -257,7 +264,7 @@ class LocalPolar:
 
         :param kind: ``status`` (that status, nothing done), ``rate_limit`` (429), ``missing_scope`` (403),
             ``reset`` (connection reset, nothing done), ``lost_answer`` (done and stored, then the connection is
-            closed without an answer), ``truncated`` (half of the body under the length of the whole, then
+            closed without a response), ``truncated`` (half of the body under the length of the whole, then
             closed), ``broken`` (half of the body as if it were all), ``delay`` (`delay` seconds late),
             ``short_page`` (the last `rows` rows of a page left out), ``count`` (`total_count` instead of the true one),
             ``arrival`` (`events` arrive between the count and the page of one list request), ``deadlock`` (500 and
@@ -296,6 +303,7 @@ class LocalPolar:
         )
 
     def clear_faults(self) -> None:
+        """End all faults that were ordered."""
         self._faults.clear()
 
     # From another process

@@ -1,4 +1,4 @@
-"""What a list request asks for: its parameters, checked as Polar checks them, and their translation to SQL."""
+"""What a list request says: its parameters, checked as Polar checks them, and their translation to SQL."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def select_events(store: Store, organization: str, query: ListQuery, parameters:
 
 
 def milliseconds(moment: Any, bounds: str) -> int | None:
-    """A bound as the analytics store compares it: cut to whole milliseconds, or to whole seconds."""
+    """A bound as the analytics store compares it: truncated to whole milliseconds, or to whole seconds."""
     if moment is None:
         return None
     cut = to_microseconds(moment) // 1000

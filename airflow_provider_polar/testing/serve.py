@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with the connection in reach of the application, which may be told to cut it."""
+    """uvicorn's HTTP, with the connection in reach of the application, which may be told to end it."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -29,7 +29,7 @@ class ServerThread:
 
     def __init__(self, app: Any, port: int = 0) -> None:
         self._app = app
-        # With its protocol named, asyncio turns Nagle's algorithm off: 40 ms less for every answer.
+        # With its protocol named, asyncio turns Nagle's algorithm off: 40 ms less for every response.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -21,7 +21,7 @@ from airflow_provider_polar.testing.times import to_microseconds, to_text
 
 TIE_ORDERS = 4
 Lag = float | tuple[float, float]
-"""Seconds until lists show an event; a pair lets a batch be seen in pieces, from the one to the other."""
+"""Seconds until lists show an event; a pair lets a batch be seen one by one, from the one to the other."""
 
 _INSERT_EVENT = "INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INSERT_ANALYTICS = (
@@ -206,7 +206,7 @@ class Store:
         """Ids of one page as the index has them, duplicates included; `after` and `before` are exclusive ms.
 
         The order is by millisecond alone. Events of one millisecond come in one of several random orders that
-        depends on the request, so that pages are not a partition, while a repeated request repeats its answer.
+        depends on the request, so that pages are not a partition, while a repeated request repeats its response.
         """
         with self._lock:
             self._reveal()

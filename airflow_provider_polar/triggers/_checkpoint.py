@@ -25,7 +25,7 @@ class Checkpoint:
     turns: ClassVar[int] = 5
     """Seconds that Airflow is given to store the asset event itself, before the cursor passes over it."""
     pause: ClassVar[float] = 10.0
-    """Seconds before a store that gave an error is asked again."""
+    """Seconds before a store that gave an error is tried again."""
 
     def __init__(self, store: Any, identity: Mapping[str, Any]) -> None:
         self._accessors = _accessors(store)

@@ -22,7 +22,7 @@ class PolarEventTrigger(BaseTrigger):
 
     It keeps nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a
     moment, so a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or
-    ``failed`` (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can mend) with a
+    ``failed`` (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a
     ``message``. Transient faults are logged and waited out.
 
     :param event_name: event names.

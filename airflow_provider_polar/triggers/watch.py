@@ -205,10 +205,10 @@ class PolarEventWatchTrigger(BaseEventTrigger):
                 say = self.log.warning if error.retryable else self.log.error
                 say("The watch for %s goes on in %.0f seconds, after: %s", ", ".join(self.event_name), pause, error)
             except Exception as error:
-                # A trigger that raises is started again within a second, and would ask Polar again each time.
+                # A trigger that raises is started again within a second, and would send Polar a request each time.
                 pause = cadence.after_fault(error)
                 self.log.exception("The watch for %s goes on in %.0f seconds.", ", ".join(self.event_name), pause)
-            # The connection may have been mended meanwhile.
+            # The connection may have been fixed meanwhile.
             await self._let_go()
             await asyncio.sleep(pause)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def no_window(facts: RunFacts) -> str:
-    """Names the schedule, says why it gives no window, and gives the two lines that mend it."""
+    """Names the schedule, says why it gives no window, and gives the two lines that fix it."""
     schedule = facts.schedule
     usual = schedule.usual_length()
     on_task = f'    window="{usual}"  # on this task: what lies before each run'

@@ -446,7 +446,7 @@ def test_rate_limits_do_not_use_patience_up_and_are_told(patient, caplog):
     assert 600 <= clock.now < 700
     lines = [record.getMessage() for record in caplog.records if "retry" in record.getMessage()]
     assert lines[0] == (
-        "Polar answered GET /v1/events/ with HTTP 429 (https://api.polar.sh, connection polar_default): "
+        "Polar responded to GET /v1/events/ with HTTP 429 (https://api.polar.sh, connection polar_default): "
         "waiting 60.0 s, retry 1"
     )
     assert len(lines) == client.retries_made == 10

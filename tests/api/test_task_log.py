@@ -11,7 +11,7 @@ from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 EVENTS = [
     {"name": "call.made", "external_customer_id": "c1", "timestamp": f"2026-01-01T00:00:{n:02}Z"} for n in range(40)
 ]
-WAITED = r"Polar answered {} with HTTP {} \(http://127\.0\.0\.1:\d+.*?\): waiting \d+\.\d s, retry \d"
+WAITED = r"Polar responded to {} with HTTP {} \(http://127\.0\.0\.1:\d+.*?\): waiting \d+\.\d s, retry \d"
 
 
 def test_each_wait_leaves_a_line_in_the_task_s_log(run_dag, polar_server, polar_connection, tmp_path, caplog):

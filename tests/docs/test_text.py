@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,49 @@ def test_one_thing_has_one_word(page: Path) -> None:
 def test_examples_say_the_same_words() -> None:
     for path in ROOT.glob("dags_examples/*.py"):
         assert set(re.findall(r"[a-z]+", path.read_text().lower())) & _OTHER_WORDS.keys() <= {"pieces"}, name(path)
+
+
+PUBLIC = [
+    "*.py",
+    "api/*.py",
+    "assets/*.py",
+    "decorators/*.py",
+    "events/waiting/*.py",
+    "events/window.py",
+    "hooks/*.py",
+    "links/*.py",
+    "notifications/*.py",
+    "operators/*.py",
+    "policies/*.py",
+    "sensors/*.py",
+    "testing/*.py",
+    "triggers/*.py",
+    "windows/*.py",
+]
+MODULES = sorted(path for pattern in PUBLIC for path in (ROOT / "airflow_provider_polar").glob(pattern))
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line number and text of each docstring of a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        documented = isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if documented and (text := ast.get_docstring(node)) is not None:
+            yield getattr(node, "lineno", 1), text
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_docstrings_begin_with_a_summary(path: Path) -> None:
+    assert [line for line, text in docstrings(path) if not text or text.startswith(":")] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_docstrings_say_the_same_words(path: Path) -> None:
+    found = []
+    for line, text in docstrings(path):
+        # Without the parameters' own names, code and examples.
+        plain = re.sub(r":(param|ivar|raises) \w+:|`+[^`]+`+|^    .*$", "", text, flags=re.MULTILINE)
+        found += [f"{line}: {word}" for word in re.findall(r"[a-z]+", plain.lower()) if word in _OTHER_WORDS]
+    assert found == []
 
 
 def test_words_are_words(page: Path) -> None:

@@ -26,6 +26,9 @@ def test_the_metadata_that_the_ecosystem_page_looks_for():
     assert {"airflow", "airflow-provider", "polar"} <= set(project["keywords"])
     assert project["entry-points"]["apache_airflow_provider"].keys() == {"provider_info"}
     assert project["license"] == "Apache-2.0"
+    # Where the project will live is not known before its first release, and no address is invented.
+    urls = project.get("urls", {})
+    assert not urls or {"Documentation", "Source", "Changelog"} <= urls.keys()
 
 
 def test_the_changelog_has_airflow_s_form_and_this_version():

@@ -30,7 +30,7 @@ class Cadence:
         return random.uniform(0, self.interval)  # noqa: S311
 
     def after_poll(self) -> float:
-        """Seconds to wait after an answer."""
+        """Seconds to wait after a response."""
         self.faults = 0
         pause = self.interval * 2.0 ** min(self.polls, 30) if self.growing else self.interval
         self.polls += 1
@@ -38,7 +38,7 @@ class Cadence:
 
     def after_fault(self, error: Exception) -> float:
         """Seconds to wait after a fault: never less than the interval, longer with each further one, and as long as
-        a 429 asks for."""
+        a 429 says."""
         self.faults += 1
         pause = max(self.interval, min(_FIRST * 2.0 ** min(self.faults - 1, 30), max(_LONGEST, self.interval)))
         if isinstance(error, PolarRateLimitError):

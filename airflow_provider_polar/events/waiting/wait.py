@@ -1,6 +1,6 @@
-"""Waiting for named events: what to ask next, and whether the wait has ended. Plain decisions without I/O.
+"""Waiting for named events: what to request next, and whether the wait has ended. Plain decisions without I/O.
 
-Every poll asks over the whole window again and keeps nothing from the poll before, so an event that becomes listable
+Every poll covers the whole window again and keeps nothing from the poll before, so an event that becomes listable
 long after its timestamp is found, and so is one that came before the wait began or while nothing was polling.
 """
 
@@ -121,19 +121,19 @@ class EventWait:
         return f"{often}{every} from {moment_text(self.start)}{until}"
 
     def poll(self) -> Poll:
-        """One poll: yields requests, is sent their answers, returns a :class:`PollResult`.
+        """One poll: yields requests, is sent their responses, returns a :class:`PollResult`.
 
         It is one request whatever the number of names; more only where its page cannot tell how many events of
         which name there are.
         """
-        page = yield self._ask((*self.names, *self.fail_on), self._limit())
+        page = yield self._list((*self.names, *self.fail_on), self._limit())
         given = self._within(page.rows)
         failing = [row for row in given if row.get("name") in self.fail_on]
         named: RowPage | None = page
         if self.fail_on and not failing and page.total_count > len(page.rows):
-            answer = yield self._ask(self.fail_on, SHOWN)
-            failing = self._within(answer.rows)
-            named = page if not answer.total_count else None
+            response = yield self._list(self.fail_on, SHOWN)
+            failing = self._within(response.rows)
+            named = page if not response.total_count else None
         if failing:
             return PollResult("failed", len(failing), _shown(failing))
         rows = [row for row in given if row.get("name") in self.names]
@@ -162,7 +162,7 @@ class EventWait:
         """Whether there are enough events, and how many, where a page does not hold them all.
 
         :param tally: the names of the rows in hand.
-        :param page: the answer for just :attr:`names`, if it is in hand.
+        :param page: the response for just :attr:`names`, if it is in hand.
         """
         if self.match == "all":
             for name in self.names:
@@ -175,14 +175,14 @@ class EventWait:
         """How many events of these names the window holds: by the rows where a page holds them all, else Polar's
         count less what lies before the start or from the end on. Never more than there are.
 
-        :param page: the answer for these names from :meth:`_ask`, if it is in hand.
+        :param page: the response for these names from :meth:`_list`, if it is in hand.
         """
-        page = page or (yield self._ask(names, MAX_LIMIT))
+        page = page or (yield self._list(names, MAX_LIMIT))
         inside = len(self._within(page.rows))
         if page.total_count <= len(page.rows):
             return inside
         start = to_ms(self.start)
-        # Rows are in ascending order, so what an answer holds from before the start comes first, and once a row
+        # Rows are in ascending order, so what a response holds from before the start comes first, and once a row
         # behind the start's millisecond has come, all of it is in hand.
         if page.rows and (page.rows[-1].ms > start or (page.rows[-1].ms == start and self.start == from_ms(start))):
             count = page.total_count - sum(row.timestamp < self.start for row in page.rows)
@@ -192,7 +192,7 @@ class EventWait:
                 return inside
             count = inside + later.total_count - sum(row.ms <= start for row in later.rows)
         if self.end is not None and self.end.microsecond:
-            last = yield self._ask(names, MAX_LIMIT, "-timestamp")
+            last = yield self._list(names, MAX_LIMIT, "-timestamp")
             if not last.rows or last.rows[-1].ms >= to_ms(self.end):
                 return inside
             count -= sum(row.timestamp >= self.end for row in last.rows)
@@ -213,12 +213,12 @@ class EventWait:
         return SHOWN if one_is_enough else MAX_LIMIT
 
     def _before(self) -> datetime | None:
-        # Up to the whole second: servers before July 2026 cut bounds to it and would leave the rest out.
+        # Up to the whole second: servers before July 2026 truncated bounds to it and would leave the rest out.
         if self.end is None or not self.end.microsecond:
             return self.end
         return self.end.replace(microsecond=0) + timedelta(seconds=1)
 
-    def _ask(self, names: tuple[str, ...], limit: int, sorting: EventSorting = "timestamp") -> PolarRequest:
+    def _list(self, names: tuple[str, ...], limit: int, sorting: EventSorting = "timestamp") -> PolarRequest:
         first = to_ms(self.start)
         after = from_ms(first - 1) if first > to_ms(_EARLIEST) else None
         return self._request(names, after, self._before(), limit, sorting)

@@ -1,7 +1,7 @@
 """Watching for named events: which ones are new since the last poll. Plain decisions without I/O.
 
 Every poll looks back over an overlap, because an event may become listable long after its timestamp, and tells new
-events from known ones by their ids. It asks for the newest page first: mostly that is the only request. Where the
+events from known ones by their ids. It requests the newest page first: mostly that is the only request. Where the
 page does not hold all, Polar's count says whether anything beyond it has changed (events are never deleted), and
 only then is the overlap read completely.
 """
@@ -195,7 +195,7 @@ class Watch:
             raise PolarConfigurationError(f"overlap is {self.overlap}; it cannot be negative.")
 
     def poll(self, cursor: WatchCursor, now: datetime) -> Polling:
-        """One poll: yields requests, is sent their answers, returns the new events, oldest first.
+        """One poll: yields requests, is sent their responses, returns the new events, oldest first.
 
         The cursor changes only at the end of a poll, so one that fails is simply made again.
 
@@ -247,15 +247,15 @@ def _read(
     """Every event of a window, and how far that is proved."""
     rows: list[SeenEvent] = []
     reading = read_slice(window, filters)
-    answer: RowPage | None = None
+    response: RowPage | None = None
     while True:
         try:
-            step = reading.send(answer)
+            step = reading.send(response)
         except StopIteration as stop:
             return rows, stop.value
-        answer = None
+        response = None
         if isinstance(step, PolarRequest):
-            answer = yield step
+            response = yield step
         else:
             rows += map(SeenEvent.of, step.rows)
 
