@@ -67,7 +67,8 @@ class Worker:
     def do(self, task: Task) -> Run:
         """A run; it is found hung where it has not ended at the deadline."""
         process, started = self._process, time.monotonic()
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         timer = threading.Timer(self._deadline, self.close)
         timer.start()
         process.stdin.write(json.dumps(task) + "\n")
