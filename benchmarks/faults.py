@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -30,6 +31,7 @@ DEADLINE = 60.0
 """Seconds after which a run counts as hung; an ordinary one takes less than one, a killed one a few."""
 WORKERS = 2
 _EXPORTS = ("export", "export", "look-back", "assembly")
+_ROOT = Path(__file__).parents[1]
 Task = tuple[str, int]
 
 
@@ -61,7 +63,7 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "benchmarks.faults", "--work"]
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=_ROOT
         )
 
     def do(self, task: Task) -> Run:
@@ -71,8 +73,9 @@ class Worker:
         assert process.stdout
         timer = threading.Timer(self._deadline, self.close)
         timer.start()
-        process.stdin.write(json.dumps(task) + "\n")
-        process.stdin.flush()
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
         line = process.stdout.readline()
         timer.cancel()
         if line:

@@ -182,7 +182,7 @@ def _crash(stderr: str) -> dict[str, Any]:
 def events(chance: random.Random, most: int | None = None) -> list[dict[str, Any]]:
     """Events of the window: strewn, on whole seconds, and many in one millisecond."""
     made = []
-    for _ in range(chance.randint(0, chance.choice([10, 120, 300]) if most is None else most)):
+    for _ in range(chance.randint(0, chance.choice([10, 50, 250]) if most is None else most)):
         second = chance.choice([chance.uniform(0, 3_599.9), chance.randint(0, 3_599), 1_800])
         moment = START + timedelta(microseconds=int(second * 1_000_000))
         made.append(
@@ -357,7 +357,7 @@ def assembly(world: World) -> None:
 def ingest(world: World) -> None:
     """Rows, some of which are invalid or refused by Polar, until they are stored; each attempt in another order."""
     chance = world.chance
-    made = events(chance, 200)
+    made = events(chance, chance.choice([10, 50, 200]))
     on_invalid = chance.choice(["fail", "skip"])
     bad: set[int] = set()
     for number, event in enumerate(made):
