@@ -80,6 +80,8 @@ class World:
         self.memory = engine.Memory()
         # Nobody can see a wrong count that is by chance what an export, a look-back or an assembly expects.
         self.counts = [10**9]
+        # Nor a row that is not given, while just as many arrive between a response's count and its page.
+        self.arrivals = True
 
     def add(self, events: Sequence[dict[str, Any]], **how: Any) -> None:
         self.polar.add_events(events, organization_id=self.organization, **how)
@@ -103,6 +105,25 @@ class World:
         if outcome.error is not None:
             self._read_error(outcome.error, job)
         return outcome
+
+    def _order_faults(self, do: str) -> None:
+        """A few faults, each at a few requests."""
+        chance = self.chance
+        common: list[dict[str, Any]] = [
+            {"kind": "status", "status": chance.choice([408, 500, 502, 503])},
+            {"kind": "rate_limit", "retry_after": 0},
+            *({"kind": name} for name in ("reset", "lost_answer", "truncated", "broken")),
+        ]
+        pages: list[dict[str, Any]] = [
+            {"kind": "short_page", "rows": chance.choice([1, 7, 100])},
+            {"kind": "count", "total_count": chance.choice(self.counts)},
+        ]
+        if self.arrivals:
+            pages.append({"kind": "arrival", "before": chance.choice(["page", "count"]), "events": events(chance, 3)})
+        kinds = [*common, {"kind": "deadlock"}] if do == "ingest" else [*common, *pages]
+        path: Any = "ingest" if do == "ingest" else "list"
+        for fault in chance.sample(kinds, chance.randint(0, 3)):
+            self.polar.fail(**fault, path=path, after=chance.randint(0, 8), times=chance.choice([1, 1, 2, 5]))
 
     def _here(self, job: engine.Job, death: int | None, failure: int | None) -> Outcome:
         strike = engine.Strikes(death, failure)
@@ -149,7 +170,7 @@ class World:
             is_last = number == ATTEMPTS - 1 or is_calm
             self.polar.clear_faults()
             if not is_last:
-                order_faults(self.polar, self.chance, job["do"], self.counts)
+                self._order_faults(job["do"])
             required = Counter(event["id"] for event in self.stored())
             outcomes: list[Outcome] = []
 
@@ -194,27 +215,6 @@ def events(chance: random.Random, most: int | None = None) -> list[dict[str, Any
             }
         )
     return made
-
-
-def order_faults(polar: LocalPolar, chance: random.Random, do: str, counts: Sequence[int]) -> None:
-    """A few faults, each at a few requests.
-
-    :param counts: those that a list may wrongly give.
-    """
-    path: Any = "ingest" if do == "ingest" else "list"
-    common: list[dict[str, Any]] = [
-        {"kind": "status", "status": chance.choice([408, 500, 502, 503])},
-        {"kind": "rate_limit", "retry_after": 0},
-        *({"kind": name} for name in ("reset", "lost_answer", "truncated", "broken")),
-    ]
-    pages = [
-        {"kind": "short_page", "rows": chance.choice([1, 7, 100])},
-        {"kind": "count", "total_count": chance.choice(counts)},
-        {"kind": "arrival", "before": chance.choice(["page", "count"]), "events": events(chance, 3)},
-    ]
-    kinds = [*common, {"kind": "deadlock"}] if do == "ingest" else [*common, *pages]
-    for fault in chance.sample(kinds, chance.randint(0, 3)):
-        polar.fail(**fault, path=path, after=chance.randint(0, 8), times=chance.choice([1, 1, 2, 5]))
 
 
 # Exports
@@ -296,6 +296,7 @@ def export(world: World) -> None:
     world.add(made[plain:], copies=chance.choice([1, 1, 2]))
     ghosts = events(chance, 2) if chance.random() < 0.3 else []
     world.add(ghosts, store=False)
+    world.arrivals = not ghosts
     if not ghosts:
         world.counts = [0, 1, 99, 10**9]
     side_by_side = chance.random() < 0.15
