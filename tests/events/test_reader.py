@@ -518,6 +518,14 @@ def test_a_page_with_more_rows_than_are_counted_is_not_its_own_proof(polar: Read
     assert polar.reader.verify([report]) == [WINDOW]
 
 
+def test_a_full_page_of_duplicates_with_a_count_too_low_is_not_its_own_proof(polar: Readings) -> None:
+    polar.polar.add_events(scattered(120), copies=2)
+    polar.polar.fail("count", path="list", total_count=1, times=1)
+    report = polar.read()
+    assert (report.rows, report.requests, report.self_proved) == (50, 1, False)
+    assert polar.reader.verify([report]) == [WINDOW]
+
+
 def test_what_follows_a_report_so_far_is_exactly_the_rest(polar: Readings) -> None:
     polar.polar.add_events([*scattered(700), *scattered(900, within=timedelta(minutes=5), seconds=1, seed=4)])
     polar.polar.add_events([event(NOON, n=n) for n in range(250)])
