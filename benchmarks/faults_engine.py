@@ -1,12 +1,20 @@
-"""The engines as the marathon of faults drives them: the one place to adapt when their interfaces change."""
+"""The engines as the marathon of faults drives them: the one place to adapt when their interfaces change.
+
+As a process of its own it does one job and dies by SIGKILL where it is told to: ``python -m benchmarks.faults_engine``.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 from upath import UPath
@@ -15,6 +23,9 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.events.exporting.export import WindowExport
+from airflow_provider_polar.events.exporting.lookback import look_back
+from airflow_provider_polar.events.exporting.manifest import Manifest
+from airflow_provider_polar.events.exporting.pieces import Assembly, plan_pieces
 from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.exporting.writers import FileLayout
 from airflow_provider_polar.events.ingesting.identity import run_scope
@@ -22,16 +33,52 @@ from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
 from airflow_provider_polar.events.ingesting.sources import Row
 from airflow_provider_polar.events.reading.driver import CompleteReader
 from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.exceptions import PolarError, PolarIncompleteError
 
-Strike = Callable[[str], None]
-"""Called before and after each operation (``http``, ``store``); raises what is to go wrong there."""
+Job = dict[str, Any]
+NO_FILTERS = EventFilters()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing handles it, and nothing happens after it."""
+
+
+@dataclass
+class Strikes:
+    """What goes wrong at an operation: before or after a request, before or after an operation of the store.
+
+    :param death: the operation at which, and at every later one, the job is killed.
+    :param failure: the operation from which on the store fails once.
+    :param kill: how it dies.
+    """
+
+    death: int | None = None
+    failure: int | None = None
+    kill: Callable[[], None] = lambda: None
+    fired: list[str] = field(default_factory=list)
+    _number: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, what: str) -> None:
+        with self._lock:
+            self._number += 1
+            if self.death is not None and self._number >= self.death:
+                if self._number == self.death:
+                    self.fired.append("death")
+                self.kill()
+                raise Killed
+            if what == "store" and self.failure is not None and self._number >= self.failure:
+                self.failure = None
+                self.fired.append("store")
+                raise OSError("the store is away")
 
 
 class StruckTransport(httpx.HTTPTransport):
     """Lets a strike come before a request and after its response."""
 
-    def __init__(self, strike: Strike) -> None:
-        super().__init__()
+    def __init__(self, strike: Strikes) -> None:
+        # The local Polar speaks plain HTTP, and to load the certificates takes longer than most runs.
+        super().__init__(verify=False)
         self._strike = strike
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -44,8 +91,8 @@ class StruckTransport(httpx.HTTPTransport):
 class StruckDirectory(Directory):
     """Lets a strike come before and after each operation on the store."""
 
-    def __init__(self, folder: str, strike: Strike) -> None:
-        self._strike: Strike = lambda _: None
+    def __init__(self, folder: str, strike: Strikes) -> None:
+        self._strike: Callable[[str], None] = lambda _: None
         super().__init__(UPath(f"file://{folder}"))
         self._strike = strike
 
@@ -57,45 +104,102 @@ class StruckDirectory(Directory):
             self._strike("store")
 
 
-def client(base_url: str, token: str, strike: Strike) -> PolarClient:
-    """A client with little patience, so that a marathon does not spend its time in waiting."""
-    return PolarClient(
-        token, base_url=base_url, retries=Retries(4, 0.005, 0.02), timeout=5, transport=StruckTransport(strike)
-    )
+class Memory:
+    """The saved progress of an ingest, as Airflow's task state keeps it between attempts."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def load(self) -> Any:
+        return self._state
+
+    def save(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+    def clear(self) -> None:
+        self._state = None
 
 
-def export(
-    polar: PolarClient, folder: str, strike: Strike, window: tuple[str, str], on_incomplete: Literal["fail", "warn"]
-) -> None:
-    """Exports a window in slices of about 100 events."""
-    span = EventWindow.from_dict({"start": window[0], "end": window[1]})
-    WindowExport(
-        CompleteReader(polar, EventFilters()),
-        StruckDirectory(folder, strike),
-        span,
-        EventFilters(),
-        FileLayout(),
-        server=polar.wire.base_url,
-        on_incomplete=on_incomplete,
-        max_concurrency=2,
-        target_rows=100,
-    ).run()
+def do(job: Job, strike: Strikes, memory: Memory | None = None) -> Any:
+    """Does a job as the operators do theirs; its result as JSON."""
+    # Hardly any patience, so that a marathon does not spend its time in waiting.
+    transport, retries = StruckTransport(strike), Retries(4, 0.002, 0.01)
+    with PolarClient(job["token"], base_url=job["base_url"], retries=retries, timeout=5, transport=transport) as client:
+        if job["do"] == "ingest":
+            return _ingest(client, job, memory)
+        work = _Exporting(client, StruckDirectory(job["folder"], strike), job)
+        return getattr(work, job["do"])(EventWindow.from_dict(job["window"]))
 
 
-def ingest(polar: PolarClient, events: list[dict[str, Any]]) -> None:
-    """Ingests events in batches of 40 under an identity that only their content decides."""
-    options = IngestOptions(run_scope("dag", "task", "run", -1), batch_size=40, max_concurrency=2)
-    Ingest(lambda: polar, options).run([Row(0, number, event) for number, event in enumerate(events, 1)])
+def _ingest(client: PolarClient, job: Job, memory: Memory | None) -> Any:
+    options = IngestOptions(run_scope("dag", "task", "run", -1), job["on_invalid"], batch_size=40, max_concurrency=2)
+    rows = [Row(0, number, event) for number, event in enumerate(job["events"], 1)]
+    return Ingest(lambda: client, options, progress=memory).run(rows).to_dict()
 
 
-def main(job: dict[str, Any]) -> None:
-    """One run in a process of its own, which is to be killed."""
-    with client(job["base_url"], job["token"], lambda _: None) as polar:
-        if job["kind"] == "export":
-            export(polar, job["folder"], lambda _: None, job["window"], "fail")
-        else:
-            ingest(polar, job["events"])
+class _Exporting:
+    def __init__(self, client: PolarClient, directory: Directory, job: Job) -> None:
+        self._client, self._directory, self._job = client, directory, job
+        self._reader = CompleteReader(client, NO_FILTERS)
+
+    def _window_export(self, window: EventWindow, on_incomplete: Any = None) -> WindowExport:
+        return WindowExport(
+            self._reader,
+            self._directory,
+            window,
+            NO_FILTERS,
+            FileLayout(),
+            server=self._client.wire.base_url,
+            on_incomplete=on_incomplete or self._job["on_incomplete"],
+            max_concurrency=2,
+            target_rows=100,
+        )
+
+    def export(self, window: EventWindow) -> None:
+        self._window_export(window).run()
+
+    def look_back(self, window: EventWindow) -> None:
+        """The export of a window, and again of every window before it that is not as Polar counts it."""
+        found = look_back(self._reader, self._directory, NO_FILTERS, FileLayout(), window, 100)
+        failure = None
+        for earlier in sorted((*found.changed, *found.incomplete)):
+            try:
+                self.export(earlier)
+            except PolarIncompleteError as error:
+                failure = error
+        self.export(window)
+        if failure is not None:
+            raise failure
+
+    def plan(self, window: EventWindow) -> list[dict[str, str]]:
+        return [shard.to_dict() for shard, _ in plan_pieces(self._reader, window, self._job["shards"])]
+
+    def assemble(self, window: EventWindow) -> None:
+        def again(shard: EventWindow, before: Manifest) -> Manifest:
+            return self._window_export(shard, "fail" if before.complete else "warn").run()
+
+        shards = [EventWindow.from_dict(shard) for shard in self._job["plan"]]
+        assembly = Assembly(self._reader, self._directory, shards, NO_FILTERS, again)
+        assert assembly.window == window
+        assembly.run()
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """An error as a process hands it over."""
+    return {"kind": type(error).__name__, "message": str(error), "is_ours": isinstance(error, PolarError)}
+
+
+def main() -> None:
+    """One job in a process of its own: what came of it, as a line of JSON."""
+    logging.getLogger("airflow_provider_polar").setLevel(logging.CRITICAL)
+    job = json.load(sys.stdin)
+    strike = Strikes(job["death"], job["failure"], lambda: os.kill(os.getpid(), signal.SIGKILL))
+    try:
+        outcome = {"result": do(job, strike), "error": None}
+    except Exception as error:
+        outcome = {"result": None, "error": told(error)}
+    print(json.dumps({**outcome, "fired": strike.fired}))
 
 
 if __name__ == "__main__":
-    main(json.load(sys.stdin))
+    main()

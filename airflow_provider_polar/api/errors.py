@@ -92,10 +92,10 @@ def error_of(
             **where,
         )
     if status >= 500 or status in _TRANSIENT:
-        return PolarServerError(f"{brief} ({server})", **where)
+        return PolarServerError(f"{brief} ({server}){_retry_advice(request)}", **where)
     if body is None and _is_cut_short(headers, content):
         return PolarTransportError(
-            f"{brief}, and the body that says why is cut short ({server})",
+            f"{brief}, and the body that says why is cut short ({server}){_retry_advice(request)}",
             **{**where, "brief": f"{brief} and a body that is cut short"},
         )
     body = body or {}
@@ -151,7 +151,13 @@ def transport_error(
         brief = f"No complete response from Polar to {request.method} {request.path}: {reason}"
     else:
         brief = f"Polar cannot be reached: {reason}"
-    return PolarTransportError(f"{brief} ({server})", sent=sent, method=request.method, path=request.path, brief=brief)
+    message = f"{brief} ({server}){_retry_advice(request)}"
+    return PolarTransportError(message, sent=sent, method=request.method, path=request.path, brief=brief)
+
+
+def _retry_advice(request: PolarRequest) -> str:
+    """What can be said of a retry here: that of an ingest is for those to say who know what was stored."""
+    return ". A retry usually helps" if request.method == "GET" else ""
 
 
 def response_error(request: PolarRequest, status: int, reason: str, server: Server) -> PolarResponseError:

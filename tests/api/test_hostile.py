@@ -316,7 +316,9 @@ def test_a_refused_connection_says_that_nothing_was_sent(call):
             call("list", base_url=nowhere)
     assert not raised.value.sent
     assert raised.value.retryable
-    assert str(raised.value) == (f"Polar cannot be reached: connection refused ({nowhere}, connection polar_default)")
+    assert str(raised.value) == (
+        f"Polar cannot be reached: connection refused ({nowhere}, connection polar_default). A retry usually helps"
+    )
 
 
 def test_an_unknown_host_says_that_nothing_was_sent(call):

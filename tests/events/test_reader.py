@@ -508,6 +508,24 @@ def test_a_full_page_is_not_its_own_proof(polar: Readings) -> None:
     assert (report.rows, report.requests, report.self_proved) == (100, 1, False)
 
 
+def test_a_page_with_more_rows_than_are_counted_is_not_its_own_proof(polar: Readings) -> None:
+    """The rows that arrived after the count may stand for ones that are counted and not given."""
+    polar.polar.add_events(scattered(3))
+    polar.polar.add_events(scattered(1, seed=2), store=False)
+    polar.polar.fail("arrival", path="list", before="page", events=scattered(2, seed=3), times=1)
+    report = polar.read()
+    assert (report.rows, report.requests, report.self_proved) == (5, 1, False)
+    assert polar.reader.verify([report]) == [WINDOW]
+
+
+def test_a_full_page_of_duplicates_with_a_count_too_low_is_not_its_own_proof(polar: Readings) -> None:
+    polar.polar.add_events(scattered(120), copies=2)
+    polar.polar.fail("count", path="list", total_count=1, times=1)
+    report = polar.read()
+    assert (report.rows, report.requests, report.self_proved) == (50, 1, False)
+    assert polar.reader.verify([report]) == [WINDOW]
+
+
 def test_what_follows_a_report_so_far_is_exactly_the_rest(polar: Readings) -> None:
     polar.polar.add_events([*scattered(700), *scattered(900, within=timedelta(minutes=5), seconds=1, seed=4)])
     polar.polar.add_events([event(NOON, n=n) for n in range(250)])

@@ -189,6 +189,32 @@ def test_an_absurd_first_count_costs_next_to_nothing() -> None:
     assert len(plan.slices) <= 11  # type: ignore[attr-defined]
 
 
+def test_an_absurd_count_of_a_discrepancy_costs_next_to_nothing() -> None:
+    """A row is left out of the first page, so the rest and the stretch are requested again; both counts are absurd."""
+    index = Index([to_ms(DAY) + 1_000 * n for n in range(60)])
+    requests = itertools.count(1)
+
+    def server(params: dict[str, str]) -> RowPage:
+        number = next(requests)
+        page = index(params)
+        return RowPage(page.rows[: 59 if number == 1 else 100], 10**9 if number in (2, 3) else page.total_count)
+
+    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=60)
+    assert (len(rows), report.proved, report.counted) == (60, True, 60)
+
+
+def test_a_count_of_a_discrepancy_that_stays_absurd_is_not_examined_for_ever() -> None:
+    """The same, but every count is absurd that is not narrowed to the rows that are known."""
+    index = Index([to_ms(DAY) + 1_000 * n for n in range(60)])
+
+    def server(params: dict[str, str]) -> RowPage:
+        page = index(params)
+        return RowPage(page.rows, page.total_count if any("[" in name for name in params) else 10**9)
+
+    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=40_000)
+    assert (len(rows), report.proved) == (60, False)
+
+
 def test_a_count_that_stays_absurd_is_planned_no_further_than_there_are_rows() -> None:
     index = Index([to_ms(DAY) + 1_000 * n for n in range(1_000)])
 

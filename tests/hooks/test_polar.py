@@ -325,7 +325,8 @@ class TestButton:
         polar_server.fail("status")
         assert self.hook(monkeypatch, polar_server).test_connection() == (
             False,
-            f"Polar responded to GET /v1/events/ with HTTP 503 ({polar_server.base_url}, connection polar_default)",
+            f"Polar responded to GET /v1/events/ with HTTP 503 ({polar_server.base_url}, connection polar_default). "
+            "A retry usually helps",
         )
 
     @pytest.mark.parametrize("path", ["list", "ingest"])

@@ -60,8 +60,10 @@ class Directory:
             yield
         except Exception as error:  # stores raise their own SDKs' errors
             where = self.url_of(name) if name else self.url
-            said = f"cannot {doing} {where}: {type(error).__name__}: {error}"
-            raise PolarDestinationError(f"{said} ({hint})" if hint else said) from error
+            advice = hint or "a retry helps if the store was away for a moment; otherwise check path and permissions"
+            raise PolarDestinationError(
+                f"cannot {doing} {where}: {type(error).__name__}: {error} ({advice})"
+            ) from error
 
     def write(self, name: str, content: bytes) -> None:
         """Puts a small object, replacing what is there in one step."""

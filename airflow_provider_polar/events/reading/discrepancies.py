@@ -120,9 +120,13 @@ def _together(query: Query, counted: int, known: Found, budget: Budget) -> Reque
 def _without_more_rows(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found | None]:
     """Each row is counted once, so the rest is not given, unless a page came out short: then the rest can be read."""
     before = len(known.rows)
-    for page in range(1, -(-counted // MAX_LIMIT) + 1):
-        known.noticing((yield from _requested(query, budget, page=page)).rows)
-        if len(known.rows) > before:
+    for number in range(1, -(-counted // MAX_LIMIT) + 1):
+        if budget.left <= 0:
+            return known.lacking(query, counted, NOT_EXAMINED)
+        page = yield from _requested(query, budget, page=number)
+        known.noticing(page.rows)
+        # Where the count is another one now, it was absurd, or events have arrived.
+        if len(known.rows) > before or page.total_count != counted:
             return None
     return known.lacking(query, counted, NOT_GIVEN)
 

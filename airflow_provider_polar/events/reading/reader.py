@@ -150,7 +150,7 @@ class _SliceReading:
             if complete or not self._keeps_pending(page.total_count, rows):
                 yield from self._prove_pending(page.total_count)
             if complete:
-                self.self_proved = self.requests == 1 and len(rows) < MAX_LIMIT
+                self.self_proved = self.requests == 1 and page.total_count == len(rows) < MAX_LIMIT
                 yield from self._hand_on(rows, rest.end)
                 self.cursor = rest.end
                 break
