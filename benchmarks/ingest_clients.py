@@ -1,7 +1,8 @@
 """One client, one ingest of a gzipped JSONL file, in a process of its own: ``python ingest_clients.py NAME '{...}'``.
 
 Each sends the same events, a thousand a request, as its documentation shows. The last line of output is JSON: seconds
-without those of imports, those of them on the processor, and peak memory; requests and what is stored are counted by the server.
+without those of imports, those of them on the processor, and peak memory; requests and what is stored are counted by
+the server.
 """
 
 from __future__ import annotations
