@@ -93,6 +93,7 @@ def main() -> None:
     server.start()
     connection = {"conn_type": "polar", "host": f"http://127.0.0.1:{port.get()}", "password": "polar_oat_benchmark"}
     os.environ["AIRFLOW_CONN_POLAR_DEFAULT"] = json.dumps(connection)
+    os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     from airflow_provider_polar.operators.export import PolarExportEventsOperator
 

@@ -67,6 +67,7 @@ def run(
         }
         quiet = {
             "AIRFLOW_HOME": folder,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
