@@ -1,6 +1,6 @@
-"""All departures of New York in 2013 into a local Polar: ``python -m benchmarks.ingest_departures [--events N]``.
+"""Departures of New York in 2013 into a local Polar: ``python -m benchmarks.ingest_departures [--events N]``.
 
-Every client gets a fresh server, first a faithful one, then one that loses every seventh answer after storing the
+Every client gets a fresh server, first a faithful one, then one that loses every seventh response after storing the
 batch. Then this provider keeps a budget of 500 requests a minute that the server enforces. dlt takes part where it is
 installed; ``--dlt-python`` names the interpreter of another environment that has it.
 """
@@ -48,10 +48,12 @@ def write_departures(path: Path, most: int | None) -> int:
     return number
 
 
-def run(client: str, file: Path, python: str, *, lost: bool, budget: int | None = None) -> dict[str, Any]:
+def run(
+    client: str, file: Path, python: str, *, lost: bool, budget: int | None = None, cost: Any = None
+) -> dict[str, Any]:
     """One client against a server of its own."""
     with (
-        LocalPolar(rate_limit=(budget, 60) if budget else None) as polar,
+        LocalPolar(rate_limit=(budget, 60) if budget else None, cost=cost) as polar,
         tempfile.TemporaryDirectory() as folder,
     ):
         if lost:
@@ -65,6 +67,7 @@ def run(client: str, file: Path, python: str, *, lost: bool, budget: int | None 
         }
         quiet = {
             "AIRFLOW_HOME": folder,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             "RUNTIME__DLTHUB_TELEMETRY": "false",
         }
@@ -97,6 +100,7 @@ def main() -> None:
     """Prints the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=None, help="the first so many departures; default all 336,776")
+    parser.add_argument("--cost", choices=["polar"], help="take the time that Polar's own server takes")
     parser.add_argument("--dlt-python", default=sys.executable, help="an interpreter that has dlt")
     parser.add_argument("--budget", type=int, default=500, help="requests a minute of the last run; 0 for none")
     given = parser.parse_args()
@@ -104,16 +108,17 @@ def main() -> None:
         file = Path(folder) / "departures.jsonl.gz"
         due = write_departures(file, given.events)
         megabytes = file.stat().st_size / 1e6
-        print(f"{due:,} departures, {megabytes:.1f} MB gzipped; answers lost: none, then every {EVERY}th\n")
+        print(f"{due:,} departures, {megabytes:.1f} MB gzipped; responses lost: none, then every {EVERY}th")
+        print(f"local Polar, {'as slow as Polar' if given.cost else 'without cost'}\n")
         print("| client | stored | requests | seconds | on the processor | events/s | peak memory | ended |")
         print("|---|---|---|---|---|---|---|---|")
         for lost in (False, True):
             for client in ingest_clients.CLIENTS:
                 python = given.dlt_python if client == "dlt" else sys.executable
-                result = run(client, file, python, lost=lost)
+                result = run(client, file, python, lost=lost, cost=given.cost)
                 print(line(f"{client}{', answers lost' if lost else ''}", due, result), flush=True)
         if given.budget:
-            result = run("this provider", file, sys.executable, lost=False, budget=given.budget)
+            result = run("this provider", file, sys.executable, lost=False, budget=given.budget, cost=given.cost)
             print(line(f"this provider, {given.budget} requests a minute", due, result))
             print(f"\nRefused for the budget: {result['refused']}; largest request: {result['largest']:,} bytes.")
 

@@ -52,7 +52,12 @@ def measure(polar: LocalPolar, client: str, due: set[str], start: str, end: str,
     polar.clear_requests()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as home:
         job = {"base_url": polar.base_url, "token": polar.token, "folder": folder, "start": start, "end": end} | options
-        quiet = {"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR", "RUNTIME__DLTHUB_TELEMETRY": "false"}
+        quiet = {
+            "AIRFLOW_HOME": home,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
         command = [sys.executable, "-m", "benchmarks.export_clients", client, json.dumps(job)]
         done = subprocess.run(command, capture_output=True, text=True, env=os.environ | quiet, check=False)
         requests = sum(record.path.rstrip("/") == "/v1/events" for record in polar.requests)

@@ -18,7 +18,7 @@ from airflow_provider_polar.events.exporting.parts import PartWriter, using_loca
 from airflow_provider_polar.events.exporting.progress import Log, ProgressLog, number_of
 from airflow_provider_polar.events.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.events.exporting.storage import Directory
-from airflow_provider_polar.events.exporting.writers import FileLayout
+from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS, FileLayout
 from airflow_provider_polar.events.reading.proof import ARRIVING, Discrepancy, SliceReport
 from airflow_provider_polar.events.reading.slices import Plan
 from airflow_provider_polar.events.window import EventWindow
@@ -32,6 +32,7 @@ SEGMENT_ROWS = 2_000
 SIDE_BY_SIDE = 4
 """Slices that are read at once."""
 _ROUNDS = 3
+_NEEDED = ("id", "timestamp")
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class WindowExport:
         self.manifest_name = self._name.manifest
         key = [RECORD_VERSION, server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows]
         self._staging = Staging(directory, self._name, digest(key))
+        self._dropped = [name for name in EVENT_FIELDS if name not in (*_NEEDED, *layout.fields.known)]
         self._page: RowPage | None = None
         self._stop = threading.Event()
 
@@ -188,8 +190,9 @@ class WindowExport:
 
     def _kept(self, row: EventRow) -> dict[str, msgspec.Raw]:
         # What the user leaves out of the files, such as personal data, is not to lie in the store meanwhile either.
-        needed = ("id", "timestamp")
-        return {name: raw for name, raw in row.values.items() if name in needed or self.layout.fields.keeps(name)}
+        if not self._dropped and self.layout.fields.extra:
+            return row.values
+        return {name: raw for name, raw in row.values.items() if name in _NEEDED or self.layout.fields.keeps(name)}
 
     def _prove(self, slices: Sequence[Slice]) -> list[Discrepancy]:
         """Counts the window again; the slices that changed meanwhile are read again, a few times."""

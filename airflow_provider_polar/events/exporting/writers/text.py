@@ -44,9 +44,9 @@ def jsonl_encoder(fields: FieldChoice) -> Encode:
 
     def encode(row: EventRow) -> bytes:
         values = row.values
-        parts = [prefix + bytes(values[name]) for name, prefix in prefixes if name in values]
+        parts = [prefix + values[name] for name, prefix in prefixes if name in values]
         if keep_extra and not _KNOWN.issuperset(values):
-            parts += [msgspec.json.encode(name) + b":" + bytes(raw) for name, raw in extra_fields(row)]
+            parts += [msgspec.json.encode(name) + b":" + raw for name, raw in extra_fields(row)]
         return one_line(b"{" + b",".join(parts) + b"}") + b"\n"
 
     return encode
