@@ -111,10 +111,10 @@ class Directory:
         try:
             yield between
             os.replace(between, self._at(name))
-        except BaseException:
+        finally:
+            # It is still there after a failure, and where both names were links to one file already.
             with suppress(OSError):
                 os.remove(between)
-            raise
 
     def _expect_size(self, name: str, size: int) -> None:
         # Azure copies in the background: for a moment the object may be shorter.
