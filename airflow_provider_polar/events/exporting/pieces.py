@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.events.exporting.manifest import (
     ExportName,
     Manifest,
@@ -20,10 +21,9 @@ from airflow_provider_polar.events.exporting.manifest import (
     staging_record,
     write_manifest,
 )
-from airflow_provider_polar.events.exporting.progress import number_of
 from airflow_provider_polar.events.exporting.staging import remove_staging
 from airflow_provider_polar.events.exporting.storage import Directory
-from airflow_provider_polar.events.reading.slices import Plan
+from airflow_provider_polar.events.reading.slices import Plan, TargetRows
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -37,14 +37,14 @@ class Planner(Protocol):
     """What planning needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
+    def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...
 
 
 def plan_pieces(reader: Planner, window: EventWindow, pieces: int) -> list[tuple[EventWindow, int]]:
     """At most ``pieces`` adjacent windows of about equally many events, and how many each holds."""
-    total = reader.count(window)
     # Four slices a piece: a piece is then at most an eighth off, at few requests.
-    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))).slices, pieces)
+    plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * pieces)))
+    return balance(plan.slices, pieces)
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tuple[EventWindow, int]]:
