@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
 """Schemes of object stores, and the extra that brings the Airflow provider which serves them."""
+
+
+class StoragePath(Protocol):
+    """What is needed of an ``ObjectStoragePath`` (or any ``UPath``)."""
+
+    @property
+    def fs(self) -> Any:
+        """The fsspec file system."""
+
+    @property
+    def path(self) -> str:
+        """The path within it."""
+
+    @property
+    def protocol(self) -> str:
+        """The scheme, such as ``s3``."""
+
+
+def file_system(path: StoragePath, needed_by: str) -> Any:
+    """The fsspec file system of a path in object storage; any other fault of the store is raised as it is.
+
+    :param needed_by: the parameter that names the path.
+    :raises PolarConfigurationError: the package that serves it is not installed.
+    """
+    try:
+        return path.fs
+    except Exception as error:
+        # The second is Airflow's word for a scheme that none of the installed providers serves.
+        if isinstance(error, ImportError) or "No filesystem registered" in str(error):
+            raise missing_store(needed_by, path.protocol) from error
+        raise
 
 
 def missing(needed_by: str, extra: str) -> PolarConfigurationError:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
+from airflow_provider_polar.events.packages import file_system
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 if TYPE_CHECKING:
@@ -32,19 +33,13 @@ def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> 
             path = ObjectStoragePath(value, conn_id=conn_id)
         except ValueError as error:
             raise PolarConfigurationError(f"{what} {value!r} is no path to object storage: {error}") from error
-    _check_packages(path, what)
-    return path
-
-
-def _check_packages(path: ObjectStoragePath, what: str) -> None:
-    from airflow_provider_polar.events.packages import missing_store
-
     try:
-        _ = path.fs
-    except Exception as error:  # any other fault of the store is told where the path is used
-        # The second is Airflow's word for a scheme that none of the installed providers serves.
-        if isinstance(error, ImportError) or "No filesystem registered" in str(error):
-            raise missing_store(what, path.protocol) from error
+        file_system(path, what)
+    except PolarConfigurationError:
+        raise
+    except Exception:  # noqa: S110
+        pass  # Any other fault of the store is told where the path is used.
+    return path
 
 
 def is_templated(value: Any) -> bool:

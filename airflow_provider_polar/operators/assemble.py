@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._errors import failing_clearly
@@ -121,8 +122,6 @@ class PolarAssembleExportOperator(BaseOperator):
         return Assembly(reader, directory, [window_of(piece) for piece in self.plan], filters, export_again)
 
     def _result(self, manifest: Manifest, path: str, requests: int) -> dict[str, Any]:
-        from airflow_provider_polar.events.exporting.progress import number_of
-
         rows, files = number_of(manifest.rows, "event"), number_of(len(manifest.files), "file")
         self.log.info("%s of %s in %s: %s", rows, manifest.window, files, path)
         return {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
@@ -224,7 +225,6 @@ class PolarExportEventsOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_polar.events.exporting.export import WindowExport
         from airflow_provider_polar.events.exporting.lookback import look_back
-        from airflow_provider_polar.events.exporting.progress import number_of
         from airflow_provider_polar.events.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
@@ -264,8 +264,8 @@ class PolarExportEventsOperator(BaseOperator):
             window,
             number_of(len(manifest.files), "file"),
             number_of(result["requests"], "request"),
-            number_of(getattr(client, "retries_made", 0), "repeated request"),
-            getattr(client, "seconds_waited", 0.0),
+            number_of(client.retries_made, "repeated request"),
+            client.seconds_waited,
             time.monotonic() - started,
             "complete" if manifest.complete else "NOT complete",
             result["manifest"],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._errors import failing_clearly
@@ -125,8 +126,6 @@ class PolarReconcileEventsOperator(BaseOperator):
         }
 
     def _report(self, found: Comparison, where: str) -> None:
-        from airflow_provider_polar.events.exporting.progress import number_of
-
         self.log.info("%s in %s hold as many events as Polar counts", number_of(len(found.equal), "window"), where)
         parts = []
         if found.changed:

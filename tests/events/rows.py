@@ -14,7 +14,7 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS
 from airflow_provider_polar.events.reading.proof import NOT_GIVEN, Discrepancy, SliceReport
-from airflow_provider_polar.events.reading.slices import Plan
+from airflow_provider_polar.events.reading.slices import Plan, TargetRows
 from airflow_provider_polar.events.window import EventWindow, moment_text
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,7 +71,7 @@ class MemoryReader:
     def count(self, window: EventWindow) -> int:
         return len(self._in(window))
 
-    def plan(self, window: EventWindow, *, target_rows: int) -> Plan:
+    def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan:
         return Plan([(part, self.count(part)) for part in window.split(self.pieces)])
 
     def read(

@@ -13,9 +13,10 @@ import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.events.exporting.manifest import ExportName, FileEntry, Manifest, digest, write_manifest
 from airflow_provider_polar.events.exporting.parts import PartWriter, using_local_disk
-from airflow_provider_polar.events.exporting.progress import Log, ProgressLog, number_of
+from airflow_provider_polar.events.exporting.progress import Log, ProgressLog
 from airflow_provider_polar.events.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.exporting.writers import EVENT_FIELDS, FileLayout
@@ -132,13 +133,8 @@ class WindowExport:
         return manifest
 
     def _plan(self) -> list[tuple[EventWindow, int]]:
-        """Slices of about the target's size; of smaller windows as many as can be read side by side, as long as
-        that costs few requests. They depend on the events alone, and so do the files."""
+        """Slices of about the target's size. They depend on the events alone, and so do the files."""
         plan = self.reader.plan(self.window, target_rows=self.target_rows)
-        total = sum(expected for _, expected in plan.slices)
-        side_by_side = min(SIDE_BY_SIDE, total // TARGET_ROWS)
-        if len(plan.slices) < side_by_side:
-            plan = self.reader.plan(self.window, target_rows=-(-total // side_by_side))
         self._page = plan.page if len(plan.slices) == 1 else None
         return plan.slices
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.events.exporting.manifest import (
     ExportName,
     Manifest,
@@ -17,11 +18,12 @@ from airflow_provider_polar.events.exporting.manifest import (
     exports_in,
     read_manifest_or_none,
     remove_unnamed,
+    staging_record,
     write_manifest,
 )
-from airflow_provider_polar.events.exporting.progress import number_of
+from airflow_provider_polar.events.exporting.staging import remove_staging
 from airflow_provider_polar.events.exporting.storage import Directory
-from airflow_provider_polar.events.reading.slices import Plan
+from airflow_provider_polar.events.reading.slices import Plan, TargetRows
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 
@@ -35,14 +37,14 @@ class Planner(Protocol):
     """What planning needs of :class:`~airflow_provider_polar.events.reading.driver.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
+    def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...
 
 
 def plan_pieces(reader: Planner, window: EventWindow, pieces: int) -> list[tuple[EventWindow, int]]:
     """At most ``pieces`` adjacent windows of about equally many events, and how many each holds."""
-    total = reader.count(window)
     # Four slices a piece: a piece is then at most an eighth off, at few requests.
-    return balance(reader.plan(window, target_rows=max(MAX_LIMIT, total // (4 * pieces))).slices, pieces)
+    plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * pieces)))
+    return balance(plan.slices, pieces)
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tuple[EventWindow, int]]:
@@ -92,7 +94,7 @@ class Assembly:
         :raises PolarIncompleteError: events keep arriving faster than they are exported; a retry goes on.
         :raises PolarDestinationError: the store refuses something, or another run exports the same window.
         """
-        manifests = self._manifests
+        manifests = [self._uninterrupted(manifest) for manifest in self._manifests]
         for _ in range(ROUNDS):
             counted = self.reader.count(self.window)
             if counted == sum(manifest.counted for manifest in manifests):
@@ -156,6 +158,12 @@ class Assembly:
             )
         return manifest
 
+    def _uninterrupted(self, manifest: Manifest) -> Manifest:
+        """A shard's export that was killed goes on here, so that nothing of it stays behind."""
+        if self.directory.size(staging_record(self._name_of(manifest))) is None:
+            return manifest
+        return self._export(manifest.window, manifest)
+
     def _up_to_date(self, manifest: Manifest) -> Manifest:
         counted = self.reader.count(manifest.window)
         if counted == manifest.counted:
@@ -180,17 +188,19 @@ class Assembly:
         if len(manifests) > 1:
             content["pieces"] = [manifest.to_dict() for manifest in manifests]
         encoded = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+        # The shards of an earlier plan are in the whole that is there until this one replaces it.
+        for name in self._earlier:
+            if name != self.name and name.is_like(self.name) and name.window not in self.shards:
+                remove_staging(self.directory, name)
+                self.directory.remove(name.manifest)
         write_manifest(self.directory, self.name.manifest, encoded, whole.files)
-        # Shards of an earlier plan, of other windows, are in the whole that was here before.
         for name in exports_in(self.directory, self.filters, whole.layout):
-            if name != self.name and self._is_assembled(name, whole):
+            if name != self.name and name.window in self.shards and self._is_assembled(name, whole):
                 self.directory.remove(name.manifest)
         remove_unnamed(self.directory, self.name)
 
     def _is_assembled(self, name: ExportName, whole: Manifest) -> bool:
-        """Whether a manifest is of an earlier plan's shard, or of this one's and says nothing new."""
-        if name.window not in self.shards:
-            return name in self._earlier
+        """Whether a shard's manifest says nothing new: it may have been exported again just now."""
         shard = read_manifest_or_none(self.directory, name.manifest)
         return shard is None or {file.path for file in shard.files} <= {file.path for file in whole.files}
 

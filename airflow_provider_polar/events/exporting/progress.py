@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from airflow_provider_polar.api.wording import number_of
+
 _EVERY = 5.0
 
 
@@ -15,11 +17,6 @@ class Log(Protocol):
 
     def info(self, msg: Any, /, *args: Any) -> Any: ...
     def warning(self, msg: Any, /, *args: Any) -> Any: ...
-
-
-def number_of(count: int, thing: str) -> str:
-    """``1 event``, ``1,200 events``."""
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 class ProgressLog:

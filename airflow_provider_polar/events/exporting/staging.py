@@ -159,6 +159,21 @@ def _check_adjacent(windows: Sequence[EventWindow], whole: EventWindow) -> None:
             raise ValueError(f"{before} and {after} do not meet")
 
 
+def remove_staging(directory: Directory, name: ExportName) -> None:
+    """Removes all that is staged of an export, the record last."""
+    record = staging_record(name)
+    _remove_staged(directory, record)
+    directory.remove(record)
+    directory.remove_empty(record.rpartition("/")[0])
+    directory.remove_empty(record.partition("/")[0])
+
+
+def _remove_staged(directory: Directory, record: str) -> None:
+    for name in directory.sizes(record.rpartition("/")[0] + "/"):
+        if name != record:
+            directory.remove(name)
+
+
 class Staging:
     """What is staged of one window's export. Thread-safe.
 
@@ -193,7 +208,7 @@ class Staging:
         self.slices = left
         if left is None:
             # What the record of other parameters names goes before that record does.
-            self._remove_staged()
+            _remove_staged(self._directory, self._record)
         self.resumed = any(part.finished or part.segments for part in self.slices or ())
         self._save()
 
@@ -342,15 +357,7 @@ class Staging:
             return
         for name in remove_unnamed(self._directory, self._name, is_mine=self._is_own):
             log.info("%s of an earlier export was removed", self._directory.url_of(name))
-        self._remove_staged()
-        self._directory.remove(self._record)
-        self._directory.remove_empty(self._folder)
-        self._directory.remove_empty("_incomplete")
-
-    def _remove_staged(self) -> None:
-        for name in self._directory.sizes(f"{self._folder}/"):
-            if name != self._record:
-                self._directory.remove(name)
+        remove_staging(self._directory, self._name)
 
     def _save(self) -> None:
         slices = self.slices

@@ -9,9 +9,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_provider_polar.exceptions import PolarDestinationError
+from airflow_provider_polar.events.packages import StoragePath, file_system
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
 
 _PREFIX_LISTING = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
 """Stores whose fsspec file systems list by prefix on the server, so that a directory of many windows stays cheap."""
@@ -19,29 +20,18 @@ _COPY_PATIENCE = 60.0
 _BLOCK = 1 << 20
 
 
-class StoragePath(Protocol):
-    """What is needed of an ``ObjectStoragePath`` (or any ``UPath``)."""
-
-    @property
-    def fs(self) -> Any:
-        """The fsspec file system."""
-
-    @property
-    def path(self) -> str:
-        """The path within it."""
-
-
 class Directory:
     """One directory, by names relative to it (``a.jsonl``, ``_incomplete/b.jsonl``). Thread-safe as fsspec is.
 
     :param path: ``ObjectStoragePath`` of the directory; need not exist.
-    :raises PolarDestinationError: its file system cannot be had (unknown scheme, missing package, bad connection).
+    :raises PolarConfigurationError: the package that serves its scheme is not installed.
+    :raises PolarDestinationError: its file system cannot be had, as with a wrong connection.
     """
 
     def __init__(self, path: StoragePath) -> None:
         self.url = str(path).rstrip("/")
-        with self._saying("use", "", hint="is the Airflow provider of this store installed, and its connection right?"):
-            self._fs = path.fs
+        with self._saying("use", ""):
+            self._fs = file_system(path, self.url)
             self._root = path.path.rstrip("/")
             protocol = self._fs.protocol
         self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
@@ -55,12 +45,14 @@ class Directory:
         return f"{self._root}/{name}"
 
     @contextmanager
-    def _saying(self, doing: str, name: str, hint: str = "") -> Iterator[None]:
+    def _saying(self, doing: str, name: str) -> Iterator[None]:
         try:
             yield
+        except PolarConfigurationError:
+            raise
         except Exception as error:  # stores raise their own SDKs' errors
             where = self.url_of(name) if name else self.url
-            advice = hint or "a retry helps if the store was away for a moment; otherwise check path and permissions"
+            advice = "a retry helps if the store was away for a moment; otherwise check path and permissions"
             raise PolarDestinationError(
                 f"cannot {doing} {where}: {type(error).__name__}: {error} ({advice})"
             ) from error
@@ -113,10 +105,10 @@ class Directory:
         try:
             yield between
             os.replace(between, self._at(name))
-        except BaseException:
+        finally:
+            # It is still there after a failure, and where both names were links to one file already.
             with suppress(OSError):
                 os.remove(between)
-            raise
 
     def _expect_size(self, name: str, size: int) -> None:
         # Azure copies in the background: for a moment the object may be shorter.

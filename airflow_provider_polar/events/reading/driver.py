@@ -12,7 +12,7 @@ from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.events.reading.chunks import read_proved
 from airflow_provider_polar.events.reading.proof import Reading, SliceReport
 from airflow_provider_polar.events.reading.reader import count_window, read_slice
-from airflow_provider_polar.events.reading.slices import Plan, find_changed, plan_slices
+from airflow_provider_polar.events.reading.slices import Plan, TargetRows, find_changed, plan_slices
 from airflow_provider_polar.events.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 
@@ -52,7 +52,7 @@ class CompleteReader:
         """What Polar counts in the request that holds a window (its edge milliseconds whole): one request."""
         return self._drive(count_window(window, self.filters))
 
-    def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> Plan:
+    def plan(self, window: EventWindow, *, target_rows: TargetRows = 10_000) -> Plan:
         """Adjacent slices that make up the window, and about how many events each holds: one request a slice. Where
         it is one slice, that request's response comes along, for :meth:`read`."""
         return self._drive(plan_slices(window, self.filters, target_rows=target_rows))
@@ -122,7 +122,7 @@ class AsyncCompleteReader:
         """See :meth:`CompleteReader.count`."""
         return await self._drive(count_window(window, self.filters))
 
-    async def plan(self, window: EventWindow, *, target_rows: int = 10_000) -> Plan:
+    async def plan(self, window: EventWindow, *, target_rows: TargetRows = 10_000) -> Plan:
         """See :meth:`CompleteReader.plan`."""
         return await self._drive(plan_slices(window, self.filters, target_rows=target_rows))
 

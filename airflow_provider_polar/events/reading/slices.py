@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,6 +14,9 @@ from airflow_provider_polar.events.window import EventWindow
 
 _NEIGHBOURS = 3
 """Places tried for a boundary where the row in the index is not in the store, and boundaries tried in a row."""
+
+TargetRows = int | Callable[[int], int]
+"""Events of a slice, about; or what makes that of the number of events in the window."""
 
 
 def moment_at(query: Query, place: int) -> Requesting[tuple[datetime | None, int]]:
@@ -45,18 +48,20 @@ class Plan:
     page: RowPage | None = None
 
 
-def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: int) -> Requesting[Plan]:
+def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: TargetRows) -> Requesting[Plan]:
     """Adjacent slices of about ``target_rows`` events that make up the window.
 
     A boundary is the whole second of the event at every ``target_rows``-th place, so it takes one request a slice,
     depends on the events alone, and boundaries lie close together in a burst; where several fall into one second
     they are whole milliseconds. Each response says anew how many events there are: planning goes no further.
     """
-    if target_rows < 1:
-        raise ValueError(f"target_rows is {target_rows}; it must be at least 1")
     query = Query.of(window, filters)
     first = yield from requested(query)
     total = first.total_count
+    if callable(target_rows):
+        target_rows = target_rows(total)
+    if target_rows < 1:
+        raise ValueError(f"target_rows is {target_rows}; it must be at least 1")
     edges = [(window.start, 0)]
     place, absent = target_rows, 0
     while place < total and absent < _NEIGHBOURS:
