@@ -13,8 +13,9 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from airflow_provider_polar.events.exporting.storage import Directory, StoragePath
+from airflow_provider_polar.events.exporting.storage import Directory
 from airflow_provider_polar.events.ingesting.content import FieldProblem
+from airflow_provider_polar.events.packages import StoragePath
 from airflow_provider_polar.exceptions import PolarDestinationError
 
 _REASONS = 20
