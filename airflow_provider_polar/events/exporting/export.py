@@ -256,6 +256,10 @@ class WindowExport:
         """The files, then the manifest in one step, then away with what no manifest names.
 
         Names carry the content, so nothing is replaced: an earlier manifest and its files hold until this one is there.
+
+        Two exports of one window at once: no store offers a comparison and a write in one step, so one that pauses
+        between the check of its ownership and its manifest can name files that the other has removed by then. It
+        sees that just after, and fails; its retry exports the window again.
         """
         self._staging.publish([file.path for file in manifest.files])
         self._staging.require_own()
