@@ -97,8 +97,8 @@ class StruckDirectory(Directory):
         self._strike = strike
 
     @contextmanager
-    def _saying(self, doing: str, name: str, hint: str = "") -> Iterator[None]:
-        with super()._saying(doing, name, hint):
+    def _saying(self, doing: str, name: str) -> Iterator[None]:
+        with super()._saying(doing, name):
             self._strike("store")
             yield
             self._strike("store")

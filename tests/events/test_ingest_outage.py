@@ -80,7 +80,9 @@ def test_a_lost_response_before_a_refused_connection_is_remembered(polar_server:
 def test_parents_that_cannot_be_looked_up_leave_nothing_unclear(refusing: PolarClient) -> None:
     event = {"name": "a", "external_customer_id": "c", "parent_id": str(uuid4())}
     run = Ingest(lambda: refusing, IngestOptions(run_scope("dag", "task", "run", -1)))
-    with pytest.raises(PolarIngestIncompleteError, match=r"cannot be reached: .*\)\. Nothing has been sent$") as caught:
+    with pytest.raises(
+        PolarIngestIncompleteError, match=r"cannot be reached: .*\)\. A retry usually helps\. Nothing has been sent$"
+    ) as caught:
         run.run(rows_in_memory([event]))
     assert caught.value.retryable
 
