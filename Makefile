@@ -35,7 +35,7 @@ unit: install
 	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile
 
 test-matrix: install  ## the tests on Airflow 3.0, 3.1, 3.2 and 3.3, in an environment for each
-	$(BIN)/python -m tests.matrix
+	$(BIN)/python -m tools.matrix
 
 docs: install  ## the documentation, in docs/_build/html
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -b html docs docs/_build/html

@@ -22,17 +22,17 @@ from upath import UPath
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.events.exporting.export import WindowExport
-from airflow_provider_polar.events.exporting.lookback import look_back
-from airflow_provider_polar.events.exporting.manifest import Manifest
-from airflow_provider_polar.events.exporting.pieces import Assembly, plan_pieces
-from airflow_provider_polar.events.exporting.storage import Directory
-from airflow_provider_polar.events.exporting.writers import FileLayout
-from airflow_provider_polar.events.ingesting.identity import run_scope
-from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
-from airflow_provider_polar.events.ingesting.sources import Row
-from airflow_provider_polar.events.reading.driver import CompleteReader
-from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.engine.exporting.export import WindowExport
+from airflow_provider_polar.engine.exporting.lookback import look_back
+from airflow_provider_polar.engine.exporting.manifest import Manifest
+from airflow_provider_polar.engine.exporting.shards import Assembly, plan_pieces
+from airflow_provider_polar.engine.files.layout import FileLayout
+from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.ingesting.identity import run_scope
+from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.sources import Row
+from airflow_provider_polar.engine.reading.driver import CompleteReader
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarError, PolarIncompleteError
 
 Job = dict[str, Any]

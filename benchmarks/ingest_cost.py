@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.events.ingesting.ingest import Ingest, IngestOptions
-from airflow_provider_polar.events.ingesting.sources import rows_of_files
+from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -14,9 +14,9 @@ from io import BytesIO
 from typing import IO, Any
 
 from airflow_provider_polar.api.requests import encode_event
-from airflow_provider_polar.events.ingesting.identity import Identities, run_scope
-from airflow_provider_polar.events.ingesting.sources import rows_of_files
-from airflow_provider_polar.events.ingesting.validation import EventValidator
+from airflow_provider_polar.engine.ingesting.identity import Identities, run_scope
+from airflow_provider_polar.engine.ingesting.sources import rows_of_files
+from airflow_provider_polar.engine.ingesting.validation import EventValidator
 
 ROWS, ROUNDS = 1000, 60
 START = datetime(2026, 1, 1, tzinfo=UTC)

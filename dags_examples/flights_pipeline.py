@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from airflow.providers.common.compat.sdk import DAG, ObjectStoragePath, Param, task
 
-from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.sensors.event import PolarEventSensor

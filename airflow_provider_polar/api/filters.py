@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from airflow_provider_polar.api.wording import did_you_mean
 from airflow_provider_polar.exceptions import PolarFilterError
+from airflow_provider_polar.wording import did_you_mean
 
 Params = list[tuple[str, str]]
 

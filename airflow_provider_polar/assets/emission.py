@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.windows.schedules import Schedule
 
 log = logging.getLogger(__name__)

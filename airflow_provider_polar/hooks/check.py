@@ -39,7 +39,7 @@ def check_connection(hook: PolarHook) -> tuple[bool, str]:
 def _check(hook: PolarHook) -> tuple[bool, str]:
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.retrying import NO_RETRIES
-    from airflow_provider_polar.api.wording import number_of
+    from airflow_provider_polar.wording import number_of
 
     settings = hook.settings
     with PolarClient(**settings.client_options(), retries=NO_RETRIES) as client:

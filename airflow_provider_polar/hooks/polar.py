@@ -139,8 +139,8 @@ class PolarHook(BaseHook):
         """
         from datetime import UTC
 
-        from airflow_provider_polar.events.reading.driver import CompleteReader
-        from airflow_provider_polar.events.window import EventWindow
+        from airflow_provider_polar.engine.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.window import EventWindow
 
         window = EventWindow(
             datetime.min.replace(tzinfo=UTC) if start is None else start,  # type: ignore[arg-type]
@@ -157,7 +157,7 @@ class PolarHook(BaseHook):
         :return: dicts with name, label, source, occurrences, first_seen, last_seen (UTC, milliseconds).
         :raises PolarFilterError: an unknown filter, before any request.
         """
-        from airflow_provider_polar.events.names import read_names
+        from airflow_provider_polar.engine.names import read_names
 
         if self.settings.organization_id:
             filters.setdefault("organization_id", self.settings.organization_id)

@@ -122,7 +122,7 @@ class ConnectionSettings:
 
 def _extra(text: str | None, where: str) -> dict[str, Any]:
     """The fields that are set. A connection goes to production unless told otherwise, so nothing is passed over."""
-    from airflow_provider_polar.api.wording import did_you_mean
+    from airflow_provider_polar.wording import did_you_mean
 
     try:
         extra = json.loads(text) if text and text.strip() else {}

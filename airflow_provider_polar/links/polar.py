@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import BaseOperatorLink
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
-    from airflow_provider_polar.events.window import EventWindow
+    from airflow_provider_polar.engine.window import EventWindow
 
 DASHBOARDS = {"production": "https://polar.sh", "sandbox": "https://sandbox.polar.sh"}
 _EVENTS, _MANIFEST = "_polar_events_url", "_polar_manifest_url"

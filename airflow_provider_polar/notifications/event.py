@@ -109,7 +109,7 @@ class PolarEventNotifier(BaseNotifier):
 
         :raises PolarInvalidEventsError: Polar would refuse it.
         """
-        from airflow_provider_polar.events.ingesting.validation import EventValidator
+        from airflow_provider_polar.engine.ingesting.validation import EventValidator
 
         row = {
             "name": self.event_name,
@@ -126,7 +126,7 @@ class PolarEventNotifier(BaseNotifier):
         return event
 
     def _external_id(self, context: Mapping[str, Any]) -> str:
-        from airflow_provider_polar.events.ingesting.identity import derive
+        from airflow_provider_polar.engine.ingesting.identity import derive
 
         run, ti = context.get("dag_run"), context.get("ti")
         dag_id = _of(ti, "dag_id") or _of(run, "dag_id") or _of(context.get("dag"), "dag_id")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-from airflow_provider_polar.events.packages import file_system
+from airflow_provider_polar.engine.files.packages import file_system
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.events.exporting.storage import Directory
+    from airflow_provider_polar.engine.files.storage import Directory
 
 _MAX_LINEAGE = 100
 

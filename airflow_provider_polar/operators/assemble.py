@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import report_lineage, storage_path
+from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.exporting.manifest import Manifest
-    from airflow_provider_polar.events.exporting.pieces import Assembly
-    from airflow_provider_polar.events.exporting.storage import Directory
-    from airflow_provider_polar.events.window import EventWindow
+    from airflow_provider_polar.engine.exporting.manifest import Manifest
+    from airflow_provider_polar.engine.exporting.shards import Assembly
+    from airflow_provider_polar.engine.files.storage import Directory
+    from airflow_provider_polar.engine.window import EventWindow
 
 
 class PolarAssembleExportOperator(BaseOperator):
@@ -83,7 +83,7 @@ class PolarAssembleExportOperator(BaseOperator):
         """
         with failing_clearly():
             from airflow_provider_polar.assets.emission import emit_export
-            from airflow_provider_polar.events.exporting.storage import Directory
+            from airflow_provider_polar.engine.files.storage import Directory
             from airflow_provider_polar.windows import advance_watermark
 
             hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
@@ -103,10 +103,10 @@ class PolarAssembleExportOperator(BaseOperator):
             return result
 
     def _assembly(self, client: PolarClient, directory: Directory, filters: EventFilters) -> Assembly:
-        from airflow_provider_polar.events.exporting.export import WindowExport
-        from airflow_provider_polar.events.exporting.pieces import Assembly, window_of
-        from airflow_provider_polar.events.exporting.writers import FileLayout
-        from airflow_provider_polar.events.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.exporting.export import WindowExport
+        from airflow_provider_polar.engine.exporting.shards import Assembly, window_of
+        from airflow_provider_polar.engine.files.layout import FileLayout
+        from airflow_provider_polar.engine.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
 

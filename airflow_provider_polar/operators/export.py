@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, report_lineage, storage_path
+from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.exporting.export import WindowExport
-    from airflow_provider_polar.events.exporting.lookback import Comparison
-    from airflow_provider_polar.events.exporting.manifest import Manifest
-    from airflow_provider_polar.events.exporting.storage import Directory
-    from airflow_provider_polar.events.exporting.writers import FileLayout
-    from airflow_provider_polar.events.window import EventWindow
+    from airflow_provider_polar.engine.exporting.export import WindowExport
+    from airflow_provider_polar.engine.exporting.lookback import Comparison
+    from airflow_provider_polar.engine.exporting.manifest import Manifest
+    from airflow_provider_polar.engine.files.layout import FileLayout
+    from airflow_provider_polar.engine.files.storage import Directory
+    from airflow_provider_polar.engine.window import EventWindow
     from airflow_provider_polar.windows import CalendarWindow
 
 
@@ -143,7 +143,7 @@ class PolarExportEventsOperator(BaseOperator):
     def _check(self) -> None:
         """Refuses at parse time what no template can fix any more."""
         from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.events.exporting.lookback import check_lookback
+        from airflow_provider_polar.engine.exporting.lookback import check_lookback
 
         if self.on_incomplete not in ("fail", "warn"):
             raise PolarConfigurationError(f"on_incomplete is {self.on_incomplete!r}; there are 'fail' and 'warn'")
@@ -160,7 +160,7 @@ class PolarExportEventsOperator(BaseOperator):
             self._layout()
 
     def _layout(self) -> FileLayout:
-        from airflow_provider_polar.events.exporting.writers import FileLayout
+        from airflow_provider_polar.engine.files.layout import FileLayout
 
         return FileLayout.choose(
             file_format=self.file_format,
@@ -182,7 +182,7 @@ class PolarExportEventsOperator(BaseOperator):
         """
         with failing_clearly():
             from airflow_provider_polar.assets.emission import emit_export
-            from airflow_provider_polar.events.exporting.storage import Directory
+            from airflow_provider_polar.engine.files.storage import Directory
             from airflow_provider_polar.windows import advance_watermark, resolve_window
 
             layout = self._layout()
@@ -223,9 +223,9 @@ class PolarExportEventsOperator(BaseOperator):
     def _export(
         self, client: PolarClient, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
     ) -> dict[str, Any]:
-        from airflow_provider_polar.events.exporting.export import WindowExport
-        from airflow_provider_polar.events.exporting.lookback import look_back
-        from airflow_provider_polar.events.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.exporting.export import WindowExport
+        from airflow_provider_polar.engine.exporting.lookback import look_back
+        from airflow_provider_polar.engine.reading.driver import CompleteReader
 
         reader = CompleteReader(client, filters)
 

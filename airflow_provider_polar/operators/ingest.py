@@ -17,8 +17,8 @@ from airflow_provider_polar.operators._storage import is_templated, storage_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_polar.events.ingesting.ingest import IngestOptions, IngestSummary
-    from airflow_provider_polar.events.ingesting.sources import Row
+    from airflow_provider_polar.engine.ingesting.ingest import IngestOptions, IngestSummary
+    from airflow_provider_polar.engine.ingesting.sources import Row
 
 CONTENT_SCOPE = "content"
 _PROGRESS = "polar_ingest_progress"
@@ -54,7 +54,7 @@ class PolarIngestEventsOperator(BaseOperator):
         ``.json``, ``.csv`` (these also ``.gz`` or ``.zst``) or ``.parquet`` files (templated). Files are streamed.
         Files of rejected rows, see ``rejected_path``, are left out of a glob.
     :param source_conn_id: Airflow connection of the source's store (templated).
-    :param mapping: makes events of rows, see :mod:`airflow_provider_polar.events.ingesting.mapping`; checked at once.
+    :param mapping: makes events of rows, see :mod:`airflow_provider_polar.engine.ingesting.mapping`; checked at once.
     :param on_invalid: ``fail`` sends nothing if any row is invalid; ``skip`` writes invalid rows, each with its
         reasons, to ``rejected_path`` and sends the others, some of them while rows are still read. Two rows of
         different content under one ``external_id`` fail the task either way. A child of a rejected event is rejected.
@@ -175,11 +175,11 @@ class PolarIngestEventsOperator(BaseOperator):
         if self.idempotency_scope is not None and not str(self.idempotency_scope).strip():
             raise PolarConfigurationError("idempotency_scope is empty; for no scope at all say 'content'")
         if self.mapping is not None:
-            from airflow_provider_polar.events.ingesting.mapping import EventMapping
+            from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 
             EventMapping(self.mapping)
         if self.source is not None and not is_templated(self.source):
-            from airflow_provider_polar.events.ingesting.sources import format_of, is_glob
+            from airflow_provider_polar.engine.ingesting.sources import format_of, is_glob
 
             if not is_glob(str(self.source)):
                 format_of(str(self.source))
@@ -197,7 +197,7 @@ class PolarIngestEventsOperator(BaseOperator):
 
     def _scope(self, context: Context) -> tuple[str, str]:
         """The scope of derived identities, and the same in words."""
-        from airflow_provider_polar.events.ingesting import identity
+        from airflow_provider_polar.engine.ingesting import identity
 
         if self.idempotency_scope is None:
             ti = context["ti"]
@@ -226,7 +226,7 @@ class PolarIngestEventsOperator(BaseOperator):
         return identity.named_scope(scope), f"by the scope {scope!r}"
 
     def _options(self, context: Context, scope: str) -> IngestOptions:
-        from airflow_provider_polar.events.ingesting.ingest import IngestOptions
+        from airflow_provider_polar.engine.ingesting.ingest import IngestOptions
 
         ti = context["ti"]
         return IngestOptions(
@@ -242,9 +242,9 @@ class PolarIngestEventsOperator(BaseOperator):
     # Steps
 
     def _ingest_source(self, context: Context) -> IngestSummary:
-        from airflow_provider_polar.events.ingesting.columns import check_event_columns
-        from airflow_provider_polar.events.ingesting.mapping import EventMapping
-        from airflow_provider_polar.events.ingesting.sources import rows_of_files
+        from airflow_provider_polar.engine.ingesting.columns import check_event_columns
+        from airflow_provider_polar.engine.ingesting.mapping import EventMapping
+        from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 
         paths = self._paths()
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"
@@ -252,14 +252,14 @@ class PolarIngestEventsOperator(BaseOperator):
         return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths], told)
 
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
-        from airflow_provider_polar.events.ingesting.sources import rows_in_memory
+        from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 
         told = repr(_Events(events)) if isinstance(events, Sequence) else "events as they come"
         return self._ingest(context, rows_in_memory(events), [""], told)
 
     def _paths(self) -> list[ObjectStoragePath]:
-        from airflow_provider_polar.events.ingesting.rejected import is_rejected_file
-        from airflow_provider_polar.events.ingesting.sources import is_glob, matching
+        from airflow_provider_polar.engine.ingesting.rejected import is_rejected_file
+        from airflow_provider_polar.engine.ingesting.sources import is_glob, matching
 
         if not str(self.source).strip():
             raise PolarConfigurationError("source has rendered to nothing; it is a path in object storage")
@@ -281,8 +281,8 @@ class PolarIngestEventsOperator(BaseOperator):
         return storage_path(self.rejected_path, self.rejected_conn_id, "rejected_path")
 
     def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> IngestSummary:
-        from airflow_provider_polar.events.ingesting.ingest import Ingest
-        from airflow_provider_polar.events.ingesting.mapping import EventMapping
+        from airflow_provider_polar.engine.ingesting.ingest import Ingest
+        from airflow_provider_polar.engine.ingesting.mapping import EventMapping
         from airflow_provider_polar.hooks.polar import PolarHook
 
         hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)

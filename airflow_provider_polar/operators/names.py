@@ -50,7 +50,7 @@ class PolarListEventNamesOperator(BaseOperator):
         :raises AirflowFailException: an unknown filter, a wrong token or a missing scope; a retry cannot help.
         :raises PolarApiError: Polar failed; a retry may help.
         """
-        from airflow_provider_polar.api.wording import number_of
+        from airflow_provider_polar.wording import number_of
 
         with failing_clearly():
             hook = PolarHook(self.polar_conn_id)

@@ -86,8 +86,8 @@ class PolarPlanExportOperator(BaseOperator):
         :raises PolarApiError: Polar failed; a retry may help.
         """
         with failing_clearly():
-            from airflow_provider_polar.events.exporting.pieces import plan_pieces
-            from airflow_provider_polar.events.reading.driver import CompleteReader
+            from airflow_provider_polar.engine.exporting.shards import plan_pieces
+            from airflow_provider_polar.engine.reading.driver import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)

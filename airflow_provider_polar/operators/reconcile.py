@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from airflow_provider_polar.api.wording import number_of
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._errors import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, storage_path
+from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.exporting.lookback import Comparison
+    from airflow_provider_polar.engine.exporting.lookback import Comparison
     from airflow_provider_polar.windows import CalendarWindow
 
 
@@ -94,10 +94,10 @@ class PolarReconcileEventsOperator(BaseOperator):
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         """
         with failing_clearly():
-            from airflow_provider_polar.events.exporting.lookback import compare
-            from airflow_provider_polar.events.exporting.manifest import exports_in
-            from airflow_provider_polar.events.exporting.storage import Directory
-            from airflow_provider_polar.events.reading.driver import CompleteReader
+            from airflow_provider_polar.engine.exporting.lookback import compare
+            from airflow_provider_polar.engine.exporting.manifest import exports_in
+            from airflow_provider_polar.engine.files.storage import Directory
+            from airflow_provider_polar.engine.reading.driver import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             span = resolve_window(context, start=self.start, end=self.end, window=self.window)

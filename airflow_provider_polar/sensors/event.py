@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.events.waiting.wait import EventWait, PollResult
+    from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
@@ -116,8 +116,8 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
-        from airflow_provider_polar.api.wording import number_of
-        from airflow_provider_polar.events.waiting.wait import run
+        from airflow_provider_polar.engine.waiting.wait import run
+        from airflow_provider_polar.wording import number_of
 
         try:
             wait = self.wait(context)
@@ -149,7 +149,7 @@ class PolarEventSensor(BaseSensorOperator):
         return self._defer(context, deadline)
 
     def _defer(self, context: Context, deadline: datetime) -> None:
-        from airflow_provider_polar.events.window import moment_text
+        from airflow_provider_polar.engine.window import moment_text
         from airflow_provider_polar.triggers.event import PolarEventTrigger
 
         wait = self.wait(context)
@@ -175,7 +175,7 @@ class PolarEventSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ends the task as the trigger saw the wait end."""
-        from airflow_provider_polar.api.wording import number_of
+        from airflow_provider_polar.wording import number_of
 
         status = event.get("status") if isinstance(event, Mapping) else None
         message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
@@ -197,7 +197,7 @@ class PolarEventSensor(BaseSensorOperator):
 
         :raises PolarConfigurationError: an impossible parameter.
         """
-        from airflow_provider_polar.events.waiting.wait import EventWait
+        from airflow_provider_polar.engine.waiting.wait import EventWait
 
         return EventWait.of(
             self.event_name,
@@ -210,7 +210,7 @@ class PolarEventSensor(BaseSensorOperator):
         )
 
     def _show(self, wait: EventWait) -> None:
-        from airflow_provider_polar.events.window import EventWindow
+        from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
         show_events(self, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
@@ -218,14 +218,14 @@ class PolarEventSensor(BaseSensorOperator):
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
         if result.unlisted:
-            from airflow_provider_polar.api.wording import number_of
+            from airflow_provider_polar.wording import number_of
 
             self.log.info("Polar counts %s more than it gives so far", number_of(result.unlisted, "event"))
         rescheduled = context.get("task_reschedule_count") or 0
         if rescheduled or "_names_checked" in self.__dict__ or not (result.unseen or wait.fail_on):
             return
         self.__dict__["_names_checked"] = True
-        from airflow_provider_polar.events.waiting.wait import unknown_names
+        from airflow_provider_polar.engine.waiting.wait import unknown_names
 
         try:
             known = [name["name"] for name in self.hook.list_event_names()]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.events.waiting.watch import WatchCursor
+    from airflow_provider_polar.engine.waiting.watch import WatchCursor
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Checkpoint:
 
     async def load(self) -> WatchCursor | None:
         """The stored cursor, None where there is none."""
-        from airflow_provider_polar.events.waiting.watch import WatchCursor
+        from airflow_provider_polar.engine.waiting.watch import WatchCursor
 
         for accessor in self._accessors:
             value = await self._patiently_get(accessor)

@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_polar.exceptions import PolarError
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.events.waiting.wait import EventWait, PollResult
+    from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 
 class PolarEventTrigger(BaseTrigger):
@@ -106,7 +106,7 @@ class PolarEventTrigger(BaseTrigger):
         from airflow_provider_polar.triggers._client import load, shared_client
 
         await load()
-        from airflow_provider_polar.events.waiting.wait import EventWait
+        from airflow_provider_polar.engine.waiting.wait import EventWait
 
         async with shared_client(self.polar_conn_id) as (hook, client):
             wait = EventWait.of(
@@ -131,8 +131,8 @@ class PolarEventTrigger(BaseTrigger):
 
     async def _until_ended(self, wait: EventWait, send: Any) -> PollResult | None:
         """The result that ends the wait; None where the deadline comes first, after a last look."""
-        from airflow_provider_polar.events.waiting.polling import Cadence
-        from airflow_provider_polar.events.waiting.wait import arun
+        from airflow_provider_polar.engine.waiting.cadence import Cadence
+        from airflow_provider_polar.engine.waiting.wait import arun
 
         interval = max(self.shortest_poll_interval, self.poll_interval)
         cadence = Cadence(interval, growing=self.exponential_backoff, longest=self.max_wait)
@@ -156,7 +156,7 @@ class PolarEventTrigger(BaseTrigger):
 
     def _remaining(self, beyond: float = 0.0) -> float | None:
         """Seconds until the deadline, and some beyond it; None where there is none."""
-        from airflow_provider_polar.events.window import aware
+        from airflow_provider_polar.engine.window import aware
 
         if self.deadline is None:
             return None

@@ -17,8 +17,8 @@ from airflow_provider_polar.triggers._client import load, shared_client
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient
-    from airflow_provider_polar.events.waiting.polling import Cadence
-    from airflow_provider_polar.events.waiting.watch import SeenEvent, Watch, WatchCursor
+    from airflow_provider_polar.engine.waiting.cadence import Cadence
+    from airflow_provider_polar.engine.waiting.watch import SeenEvent, Watch, WatchCursor
     from airflow_provider_polar.hooks.polar import PolarHook
 
 
@@ -100,7 +100,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     def _check(self) -> None:
         """Puts the arguments into their one form, primitives only."""
-        from airflow_provider_polar.events.window import aware, moment_text
+        from airflow_provider_polar.engine.window import aware, moment_text
 
         watch = self._watch(self.filters)
         self.event_name = list(watch.names)
@@ -131,7 +131,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
     async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[list[SeenEvent]]:
         """Polls for ever for all names that the group's watchers want, and yields what may be new to some of them."""
         await load()
-        from airflow_provider_polar.events.waiting.watch import WatchCursor
+        from airflow_provider_polar.engine.waiting.watch import WatchCursor
 
         shared = cls(**kwargs)
         names = cls._names_of_stream.setdefault(shared.shared_stream_key(), Counter())
@@ -177,8 +177,8 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     async def _first_poll(self, checkpoint: Checkpoint, cadence: Cadence) -> tuple[WatchCursor, list[SeenEvent]]:
         """The cursor to go on from, and what is new to it. A first run passes over what is there, for good."""
-        from airflow_provider_polar.events.waiting.watch import WatchCursor
-        from airflow_provider_polar.events.window import aware
+        from airflow_provider_polar.engine.waiting.watch import WatchCursor
+        from airflow_provider_polar.engine.window import aware
 
         cursor = await checkpoint.load()
         if cursor is None and self.start is not None:
@@ -192,7 +192,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     async def _poll(self, cursor: WatchCursor, cadence: Cadence) -> list[SeenEvent]:
         """One poll that does not give up: the events that are new to the cursor, oldest first."""
-        from airflow_provider_polar.events.waiting.wait import arun
+        from airflow_provider_polar.engine.waiting.wait import arun
         from airflow_provider_polar.exceptions import PolarError
 
         while True:
@@ -225,21 +225,21 @@ class PolarEventWatchTrigger(BaseEventTrigger):
             await held.aclose()
 
     def _event(self, rows: list[SeenEvent]) -> TriggerEvent:
-        from airflow_provider_polar.events.waiting.watch import payload_of
+        from airflow_provider_polar.engine.waiting.watch import payload_of
 
         return TriggerEvent(payload_of(rows))  # type: ignore[no-untyped-call]
 
     def _watch(self, filters: Any) -> Watch:
         from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.events.waiting.wait import names_of
-        from airflow_provider_polar.events.waiting.watch import Watch
+        from airflow_provider_polar.engine.waiting.wait import names_of
+        from airflow_provider_polar.engine.waiting.watch import Watch
 
         return Watch(
             names_of(self.event_name, "event_name"), EventFilters.parse(filters), timedelta(seconds=self.overlap)
         )
 
     def _cadence(self) -> Cadence:
-        from airflow_provider_polar.events.waiting.polling import Cadence
+        from airflow_provider_polar.engine.waiting.cadence import Cadence
 
         return Cadence(max(self.shortest_poll_interval, self.poll_interval))
 

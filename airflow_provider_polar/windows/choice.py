@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from airflow_provider_polar.events.window import EventWindow, aware, moment_text
+from airflow_provider_polar.engine.window import EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.explain import no_window
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, parse_length

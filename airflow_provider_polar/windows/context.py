@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from airflow_provider_polar.events.window import EventWindow
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.choice import RunFacts, Watermark, WindowChoice, choose_window
 from airflow_provider_polar.windows.lengths import CalendarWindow

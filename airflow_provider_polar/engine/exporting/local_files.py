@@ -1,0 +1,127 @@
+"""The files of one slice, written on the worker's disk first: a store only ever sees whole ones."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import IO, Self
+
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.files.layout import FileLayout, RowWriter
+from airflow_provider_polar.engine.window import moment_text
+from airflow_provider_polar.exceptions import PolarLocalDiskError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A finished local file.
+
+    :param local: its path on this machine.
+    :param rows: events in it.
+    :param bytes: its size.
+    :param sha256: of its bytes, hexadecimal.
+    :param first_timestamp: of its first event, ISO 8601 in UTC.
+    :param last_timestamp: of its last event.
+    """
+
+    local: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_timestamp: str
+    last_timestamp: str
+
+
+@contextmanager
+def using_local_disk(folder: str) -> Iterator[None]:
+    """Says clearly what the worker's own disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        try:
+            free = f"{shutil.disk_usage(folder).free:,} bytes are free there"
+        except OSError:
+            free = "how much is free there cannot be told"
+        raise PolarLocalDiskError(
+            f"the worker cannot write to its own directory {folder}: {error.strerror or type(error).__name__}; {free}. "
+            "Make room there, or set TMPDIR to another disk; a retry goes on from what is staged in the destination"
+        ) from error
+
+
+class PartWriter:
+    """Writes the events of a slice, in the order given, to files that roll as the layout says.
+
+    :param folder: local directory to write in.
+    """
+
+    def __init__(self, folder: str, layout: FileLayout) -> None:
+        self._folder = folder
+        self._layout = layout
+        self._parts: list[Part] = []
+        self._file: IO[bytes] | None = None
+        self._writer: RowWriter | None = None
+        self._rows = self._size = 0
+        self._first: datetime | None = None
+        self._last: datetime | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            # What a full disk refuses was said already when it was written.
+            with suppress(OSError):
+                if self._writer is not None:
+                    self._writer.close()
+            with suppress(OSError):
+                self._file.close()
+
+    def write(self, rows: Sequence[EventRow]) -> None:
+        """Writes events in (timestamp, id) order.
+
+        :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
+        """
+        with using_local_disk(self._folder):
+            self._write(rows)
+
+    def _write(self, rows: Sequence[EventRow]) -> None:
+        for row in rows:
+            if self._writer is None:
+                self._file = open(os.path.join(self._folder, f"{len(self._parts) + 1:04d}"), "wb")  # noqa: SIM115
+                self._writer = self._layout.open(self._file)
+                self._first = row.timestamp
+            self._size += self._writer.write(row)
+            self._rows += 1
+            self._last = row.timestamp
+            if self._layout.is_full(self._rows, self._size):
+                self._roll()
+
+    def finish(self) -> list[Part]:
+        """Ends the last file and returns all; none where there was no event.
+
+        :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
+        """
+        with using_local_disk(self._folder):
+            self._roll()
+        return self._parts
+
+    def _roll(self) -> None:
+        if self._writer is None or self._file is None or self._first is None or self._last is None:
+            return
+        self._writer.close()
+        self._file.close()
+        local = self._file.name
+        with open(local, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        first, last = moment_text(self._first), moment_text(self._last)
+        self._parts.append(Part(local, self._rows, os.path.getsize(local), sha256, first, last))
+        self._writer = self._file = None
+        self._rows = self._size = 0

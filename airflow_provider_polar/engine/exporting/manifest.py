@@ -1,0 +1,309 @@
+"""What an export says of a window: the manifest, and the names that belong to a window."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import takewhile
+from typing import Any, Self
+
+from airflow_provider_polar import __version__
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.engine.files.layout import FileLayout
+from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.window import MICROSECOND, EventWindow
+from airflow_provider_polar.exceptions import PolarDestinationError, PolarSourceError
+
+SCHEMA_VERSION = 1
+MANIFEST = ".manifest.json"
+_MOMENT = r"\d{8}T\d{6}(?:\.\d{6})?Z"
+_NAME = re.compile(rf"events_({_MOMENT})_({_MOMENT})((?:_[0-9a-f]{{8}})?)((?:-[0-9a-f]{{8}})?)(?=\.)")
+
+_ANY = EventWindow("0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z")  # type: ignore[arg-type]
+
+log = logging.getLogger(__name__)
+
+
+class TornManifestError(PolarSourceError):
+    """A manifest's bytes are not those of a manifest. Exporting its window again replaces it."""
+
+
+def compact(moment: datetime) -> str:
+    """A moment as it stands in names: ``20260101T000000Z``, a fraction only where there is one."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat().replace("-", "").replace(":", "") + "Z"
+
+
+def _filters_tag(filters: EventFilters) -> str:
+    given = filters.to_dict()
+    return f"_{digest(given)[:8]}" if given else ""
+
+
+def _layout_tag(layout: Mapping[str, Any]) -> str:
+    return "" if layout == FileLayout().to_dict() else f"-{digest(layout)[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportName:
+    """What the names of all objects of an exported window begin with.
+
+    It depends on the window and, wherever they are not the default, on the filters and the layout: exports that
+    differ in any of them lie side by side in one directory and are never mixed up.
+
+    :param filters_tag: ``_`` and eight hexadecimal digits; empty without filters.
+    :param layout_tag: ``-`` and eight hexadecimal digits; empty for the default layout.
+    """
+
+    window: EventWindow
+    filters_tag: str = ""
+    layout_tag: str = ""
+
+    @classmethod
+    def of(cls, window: EventWindow, filters: EventFilters, layout: FileLayout | Mapping[str, Any]) -> Self:
+        """The name of an export; the layout may be what a manifest says of it."""
+        said = layout.to_dict() if isinstance(layout, FileLayout) else layout
+        return cls(window, _filters_tag(filters), _layout_tag(said))
+
+    @classmethod
+    def parse(cls, name: str) -> Self | None:
+        """The export that an object belongs to by its name; None for an object of no export."""
+        match = _NAME.match(name)
+        return match and cls(EventWindow(match[1], match[2]), match[3], match[4])  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        start, end = compact(self.window.start), compact(self.window.end)
+        return f"events_{start}_{end}{self.filters_tag}{self.layout_tag}"
+
+    @property
+    def manifest(self) -> str:
+        """The name of the window's manifest."""
+        return f"{self}{MANIFEST}"
+
+    def is_like(self, other: ExportName) -> bool:
+        """Whether another window is exported with the same filters in the same layout."""
+        return (self.filters_tag, self.layout_tag) == (other.filters_tag, other.layout_tag)
+
+    def overlaps(self, other: ExportName) -> bool:
+        """Whether the windows have a moment in common."""
+        return self.window.start < other.window.end and other.window.start < self.window.end
+
+    def holds(self, other: ExportName) -> bool:
+        """Whether the other window lies within this one."""
+        return self.window.start <= other.window.start and other.window.end <= self.window.end
+
+
+def manifest_name(window: EventWindow, filters: EventFilters, layout: FileLayout | Mapping[str, Any]) -> str:
+    """The name of a window's manifest."""
+    return ExportName.of(window, filters, layout).manifest
+
+
+def exports_in(
+    directory: Directory, filters: EventFilters, layout: FileLayout | Mapping[str, Any] | None = None
+) -> list[ExportName]:
+    """The exports that have a manifest in a directory, for the same filters, in order of time.
+
+    :param layout: only those laid out so; None for every layout.
+    """
+    tag = None if layout is None else ExportName.of(_ANY, filters, layout).layout_tag
+    found = [
+        name
+        for name in _manifests(directory)
+        if name.filters_tag == _filters_tag(filters) and tag in (None, name.layout_tag)
+    ]
+    return sorted(found, key=lambda name: (name.window, name.layout_tag))
+
+
+def _manifests(directory: Directory) -> list[ExportName]:
+    parsed = ((text, ExportName.parse(text)) for text in directory.sizes("events_"))
+    return [name for text, name in parsed if name is not None and text == name.manifest]
+
+
+def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[], bool] = lambda: True) -> list[str]:
+    """Removes the objects of a window, and of windows within it, that no manifest names; gives their names.
+
+    Objects of a window that is being exported stay: its staging record says so before they come.
+
+    :param is_mine: whether ``own`` has no other export under way just now.
+    """
+    ends = compact(own.window.start), compact(own.window.end - MICROSECOND)
+    listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{_common(*ends)}")}
+    inside = {name: of for name, of in listed.items() if of and own.is_like(of) and own.holds(of)}
+    # The order counts: an export that is not under way any more has written its manifest before it is read here.
+    exporting = {of for of in {*inside.values()} - {own} if directory.size(staging_record(of)) is not None}
+    loose = {name for name, of in inside.items() if name != of.manifest and of not in exporting}
+    current = read_manifest_or_none(directory, own.manifest)
+    loose -= {file.path for file in current.files} if current else set()
+    try:
+        for other in _manifests(directory) if loose else ():
+            if other != own and own.is_like(other) and own.overlaps(other):
+                manifest = read_manifest(directory, other.manifest)
+                loose -= {file.path for file in manifest.files} if manifest else set()
+    except TornManifestError:
+        # What it named cannot be told, so nothing may go before its window is exported again.
+        return []
+    if not is_mine():
+        return []
+    for name in sorted(loose):
+        directory.remove(name)
+    return sorted(loose)
+
+
+def _common(one: str, other: str) -> str:
+    """What two texts begin with alike."""
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def staging_record(name: ExportName) -> str:
+    """Where the record of an export lies while it is staged."""
+    return f"_incomplete/{name}/staging.json"
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a window.
+
+    :param path: relative to the manifest.
+    :param rows: events in it.
+    :param bytes: its size.
+    :param sha256: of its bytes, hexadecimal.
+    :param first_timestamp: of its first event, ISO 8601 in UTC.
+    :param last_timestamp: of its last event.
+    """
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+    first_timestamp: str
+    last_timestamp: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An exported window. It holds nothing of when or by which run it was written: the same export, the same bytes.
+
+    :param window: what was exported.
+    :param filters: the filters in force.
+    :param layout: format, compression, fields and file limits.
+    :param rows: events in the files, each once.
+    :param counted: what the API counts in the whole milliseconds that hold the window, with what it counts twice or
+        does not give. That it counts as many later is a good sign, and no proof: events can go and come.
+    :param repeated: how many times an event was counted again.
+    :param missing: where the API counts events that it does not give; empty if the export is complete.
+    :param files: the files, in order of time.
+    """
+
+    window: EventWindow
+    filters: dict[str, Any]
+    layout: dict[str, Any]
+    rows: int
+    counted: int
+    repeated: int = 0
+    missing: Sequence[dict[str, Any]] = ()
+    files: Sequence[FileEntry] = ()
+    provider_version: str = field(default=__version__)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every event that the API counts is in the files."""
+        return not self.missing
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "provider_version": self.provider_version,
+            "window": self.window.to_dict(),
+            "filters": self.filters,
+            **self.layout,
+            "rows": self.rows,
+            "counted": self.counted,
+            "repeated": self.repeated,
+            "complete": self.complete,
+            "missing": list(self.missing),
+            "files": [file.to_dict() for file in self.files],
+        }
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str) -> Self:
+        """
+        :param where: its path, for the error.
+        :raises TornManifestError: it is no manifest.
+        :raises PolarSourceError: it is one of a newer schema.
+        """
+        try:
+            value = json.loads(content)
+            if value["schema_version"] != SCHEMA_VERSION:
+                raise PolarSourceError(
+                    f"{where} has schema version {value['schema_version']}, this provider reads {SCHEMA_VERSION}: "
+                    "upgrade it, or export the window again"
+                )
+            layout = ("file_format", "compression", "fields", "max_file_rows", "max_file_bytes")
+            return cls(
+                window=EventWindow.from_dict(value["window"]),
+                filters=value["filters"],
+                layout={name: value[name] for name in layout},
+                rows=value["rows"],
+                counted=value["counted"],
+                repeated=value["repeated"],
+                missing=tuple(value["missing"]),
+                files=tuple(FileEntry(**file) for file in value["files"]),
+                provider_version=value["provider_version"],
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TornManifestError(
+                f"{where} is not a manifest of an export ({type(error).__name__}); a new export replaces it"
+            ) from error
+
+
+def read_manifest(directory: Directory, name: str) -> Manifest | None:
+    """A manifest by name, None where there is none.
+
+    :raises TornManifestError: the object is no manifest.
+    :raises PolarSourceError: it has a newer schema.
+    :raises PolarDestinationError: the store does not respond.
+    """
+    content = directory.read(name)
+    return None if content is None else Manifest.from_bytes(content, directory.url_of(name))
+
+
+def read_manifest_or_none(directory: Directory, name: str) -> Manifest | None:
+    """A manifest by name; None, and a warning, also where it is torn."""
+    try:
+        return read_manifest(directory, name)
+    except TornManifestError as error:
+        log.warning("%s", error)
+        return None
+
+
+def write_manifest(directory: Directory, name: str, content: bytes, files: Sequence[FileEntry]) -> None:
+    """Puts a manifest in one step, and looks whether the files that it names are there.
+
+    :raises PolarDestinationError: they are not, because another run exports the same window; a retry helps.
+    """
+    directory.write(name, content)
+    prefixes = {file.path.partition(".part-")[0] + "." for file in files}
+    there = {path: size for prefix in sorted(prefixes) for path, size in directory.sizes(prefix).items()}
+    for file in files:
+        if there.get(file.path) != file.bytes:
+            raise PolarDestinationError(
+                f"{directory.url_of(file.path)} is gone or cut short just after it was written: another run exports "
+                "the same window. A retry exports it again"
+            )

@@ -1,0 +1,1 @@
+"""Files of events: layouts and formats, compression, and the directories that hold them."""

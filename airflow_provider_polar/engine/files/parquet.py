@@ -1,0 +1,115 @@
+"""The ``parquet`` format, for which pyarrow is needed (extra ``parquet``)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any
+
+import msgspec
+
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.files.fields import EXTRA, FieldChoice
+from airflow_provider_polar.engine.files.packages import missing
+from airflow_provider_polar.engine.files.text import extra_object
+from airflow_provider_polar.exceptions import PolarConfigurationError
+
+_ROW_GROUP = 10_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TWO_TO_63 = 1 << 63
+_JSON_TEXT = ("customer", "metadata")
+
+
+def check_parquet() -> None:
+    """
+    :raises PolarConfigurationError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise missing("file_format='parquet'", "parquet") from None
+
+
+def parquet_schema(fields: FieldChoice) -> Any:
+    """The fixed Arrow schema: ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text;
+    ``customer``, ``metadata`` and ``extra`` are JSON text."""
+    import pyarrow as pa
+
+    types = {"timestamp": pa.timestamp("us", tz="UTC"), "child_count": pa.int64()}
+    required = ("id", "timestamp")
+    return pa.schema([pa.field(c, types.get(c, pa.string()), nullable=c not in required) for c in fields.columns])
+
+
+def _text(raw: bytes | None) -> str | None:
+    if raw is None or raw == b"null":
+        return None
+    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
+
+
+def _json_text(raw: bytes | None) -> str | None:
+    return None if raw is None or raw == b"null" else raw.decode()
+
+
+def _integer(row: EventRow, name: str) -> int | None:
+    try:
+        value = row.get(name)
+    except msgspec.ValidationError:
+        value = "beyond any number"
+    if value is None:
+        return None
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(whole, int) or not -_TWO_TO_63 <= whole < _TWO_TO_63:
+        raise PolarConfigurationError(
+            f"the {name} of event {row.id} is no 64-bit integer, and a parquet column holds nothing else: export with "
+            f"exclude_fields=['{name}'], or as jsonl or csv"
+        )
+    return whole
+
+
+class ParquetRowWriter:
+    """Writes events to a parquet file, in row groups of 10,000.
+
+    :param compression: codec inside the file: gzip, zstd, or None for parquet's usual snappy.
+    """
+
+    def __init__(self, raw: IO[bytes], fields: FieldChoice, compression: str | None) -> None:
+        import pyarrow.parquet as pq
+
+        self._fields = fields
+        self._schema = parquet_schema(fields)
+        self._writer = pq.ParquetWriter(raw, self._schema, compression=compression or "snappy")
+        self._rows: list[EventRow] = []
+
+    def write(self, row: EventRow) -> int:
+        """Writes one event; returns its size in bytes as JSON values."""
+        self._rows.append(row)
+        if len(self._rows) >= _ROW_GROUP:
+            self._flush()
+        return sum(len(memoryview(raw)) for name, raw in row.values.items() if self._fields.keeps(name))
+
+    def _column(self, name: str) -> list[Any]:
+        if name == "timestamp":
+            return [(row.timestamp - _EPOCH) // _MICROSECOND for row in self._rows]
+        if name == EXTRA:
+            return [_json_text(extra_object(row)) for row in self._rows]
+        if name == "child_count":
+            return [_integer(row, name) for row in self._rows]
+        convert = _json_text if name in _JSON_TEXT else _text
+        return [convert(bytes(row.values[name]) if name in row.values else None) for row in self._rows]
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if self._rows:
+            arrays = [pa.array(self._column(field.name), type=field.type) for field in self._schema]
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=_ROW_GROUP)
+            self._rows.clear()
+
+    def close(self) -> None:
+        """Ends the file; the stream given stays open."""
+        try:
+            self._flush()
+            self._writer.close()
+        finally:
+            # Else it tries again when it is collected, on a file that is closed.
+            self._writer.is_open = False

@@ -1,0 +1,210 @@
+"""A directory of an object store: objects are written whole or not at all, and every failure is said in one way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from airflow_provider_polar.engine.files.packages import StoragePath, file_system
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
+
+_PREFIX_LISTING = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
+"""Stores whose fsspec file systems list by prefix on the server, so that a directory of many windows stays cheap."""
+_COPY_PATIENCE = 60.0
+_BLOCK = 1 << 20
+
+
+class Directory:
+    """One directory, by names relative to it (``a.jsonl``, ``_incomplete/b.jsonl``). Thread-safe as fsspec is.
+
+    :param path: ``ObjectStoragePath`` of the directory; need not exist.
+    :raises PolarConfigurationError: the package that serves its scheme is not installed.
+    :raises PolarDestinationError: its file system cannot be had, as with a wrong connection.
+    """
+
+    def __init__(self, path: StoragePath) -> None:
+        self.url = str(path).rstrip("/")
+        with self._saying("use", ""):
+            self._fs = file_system(path, self.url)
+            self._root = path.path.rstrip("/")
+            protocol = self._fs.protocol
+        self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        self._is_local = not self._protocols.isdisjoint({"file", "local"})
+
+    def url_of(self, name: str) -> str:
+        """An object's full path as text, the connection id included as ``ObjectStoragePath`` writes it."""
+        return f"{self.url}/{name}"
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    @contextmanager
+    def _saying(self, doing: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except PolarConfigurationError:
+            raise
+        except Exception as error:  # stores raise their own SDKs' errors
+            where = self.url_of(name) if name else self.url
+            advice = "a retry helps if the store was away for a moment; otherwise check path and permissions"
+            raise PolarDestinationError(
+                f"cannot {doing} {where}: {type(error).__name__}: {error} ({advice})"
+            ) from error
+
+    def write(self, name: str, content: bytes) -> None:
+        """Puts a small object, replacing what is there in one step."""
+        with self._saying("write", name):
+            if self._is_local:
+                with self._replacing(name) as between, open(between, "wb") as file:
+                    file.write(content)
+            else:
+                self._fs.pipe_file(self._at(name), content)
+
+    def upload(self, local: str, name: str) -> None:
+        """Puts a local file whole; it is seen only once it is complete."""
+        with self._saying("write", name):
+            size = os.path.getsize(local)
+            if self._is_local:
+                with self._replacing(name) as between:
+                    shutil.copyfile(local, between)
+            else:
+                self._fs.put_file(local, self._at(name))
+        self._expect_size(name, size)
+
+    def copy(self, source: str, target: str, size: int) -> None:
+        """Gives an object a second name; on a disk that is a link, where it has such."""
+        with self._saying("write", target):
+            if self._is_local:
+                with self._replacing(target) as between:
+                    try:
+                        os.link(self._at(source), between)
+                    except FileNotFoundError:
+                        raise
+                    except OSError:
+                        shutil.copyfile(self._at(source), between)
+            else:
+                self._fs.cp_file(self._at(source), self._at(target))
+        self._expect_size(target, size)
+
+    def move(self, source: str, target: str, size: int) -> None:
+        """Gives an object another name, the first one going last."""
+        self.copy(source, target, size)
+        self.remove(source)
+
+    @contextmanager
+    def _replacing(self, name: str) -> Iterator[str]:
+        """A file of this process alone that takes a name on the disk once it is written."""
+        between = f"{self._at(name)}.{uuid.uuid4().hex[:12]}.tmp"
+        _make_folder(os.path.dirname(between))
+        try:
+            yield between
+            os.replace(between, self._at(name))
+        finally:
+            # It is still there after a failure, and where both names were links to one file already.
+            with suppress(OSError):
+                os.remove(between)
+
+    def _expect_size(self, name: str, size: int) -> None:
+        # Azure copies in the background: for a moment the object may be shorter.
+        deadline = time.monotonic() + _COPY_PATIENCE
+        while (found := self.size(name)) != size:
+            if time.monotonic() > deadline or self._is_local:
+                raise PolarDestinationError(f"wrote {size} bytes to {self.url_of(name)}, but it holds {found}")
+            time.sleep(0.2)
+
+    def size(self, name: str) -> int | None:
+        """Bytes of an object, None where there is none."""
+        with self._saying("look at", name):
+            self._forget()
+            try:
+                return int(self._fs.info(self._at(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def sha256(self, name: str) -> str | None:
+        """The SHA-256 of an object's bytes, hexadecimal; None where there is none."""
+        with self._saying("read", name):
+            self._forget()
+            try:
+                with self._fs.open(self._at(name), "rb") as file:
+                    return _sha256(file)
+            except FileNotFoundError:
+                return None
+
+    def read(self, name: str) -> bytes | None:
+        """An object's content, None where there is none."""
+        with self._saying("read", name):
+            try:
+                content: bytes = self._fs.cat_file(self._at(name))
+            except FileNotFoundError:
+                return None
+            return content
+
+    def remove(self, name: str) -> None:
+        """Removes an object, if it is there."""
+        with self._saying("remove", name):
+            try:
+                self._fs.rm_file(self._at(name))
+            except FileNotFoundError:
+                return
+
+    def remove_empty(self, name: str) -> None:
+        """Removes a directory from a disk if nothing is in it; object stores have none."""
+        if self._is_local:
+            with self._saying("remove", name):
+                try:
+                    os.rmdir(self._at(name))
+                except OSError:
+                    return
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The objects directly in ``prefix``'s directory whose names begin with it, with their bytes, by name."""
+        parent, _, start = self._at(prefix).rpartition("/")
+        with self._saying("list", prefix):
+            self._forget()
+            try:
+                if self._protocols.isdisjoint(_PREFIX_LISTING):
+                    listed = self._fs.ls(parent, detail=True)
+                else:
+                    listed = self._fs.find(parent, prefix=start, detail=True).values()
+            except FileNotFoundError:
+                return {}
+            found = {info["name"]: int(info["size"]) for info in listed if info["type"] == "file"}
+        inside = prefix.rpartition("/")[0]
+        lasts = {self._last(parent, path): size for path, size in found.items()}
+        names = sorted(name for name in lasts if name.startswith(start) and "/" not in name and name)
+        return {f"{inside}/{name}" if inside else name: lasts[name] for name in names}
+
+    def _last(self, parent: str, path: str) -> str:
+        """A listed path relative to the directory listed; empty for one that is not in it."""
+        strip: Callable[[str], str] = self._fs._strip_protocol
+        root = strip(parent).rstrip("/") + "/"
+        return strip(path)[len(root) :] if strip(path).startswith(root) else ""
+
+    def _forget(self) -> None:
+        # Listings are cached in the process; another worker may have written since.
+        self._fs.invalidate_cache()
+
+
+def _sha256(file: Any) -> str:
+    found = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        found.update(block)
+    return found.hexdigest()
+
+
+def _make_folder(path: str) -> None:
+    for _ in range(5):
+        try:
+            os.makedirs(path, exist_ok=True)
+            return
+        except FileNotFoundError:
+            # Another window's export has just removed the parent, empty at that moment.
+            continue
+    os.makedirs(path, exist_ok=True)

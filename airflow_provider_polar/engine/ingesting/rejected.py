@@ -1,0 +1,160 @@
+"""Rows set aside, each with its reasons, as one JSONL file that is published whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from airflow_provider_polar.engine.files.packages import StoragePath
+from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.ingesting.content import FieldProblem
+from airflow_provider_polar.exceptions import PolarDestinationError
+
+_REASONS = 20
+_HEAD = 4096
+
+
+class FilePath(StoragePath, Protocol):
+    """What is needed of the destination (``ObjectStoragePath`` or any ``UPath``)."""
+
+    @property
+    def parent(self) -> StoragePath:
+        """Its directory."""
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+
+
+class RejectedRows:
+    """Collects rejected rows in a temporary file without a name. Not thread-safe.
+
+    A line is ``{"row", "ingest", "problems": [{"field", "message"}], "event"}``, and for rows of files ``"source"``;
+    ``event`` is the row as it was read, or, where Polar itself refused it, the event as it was sent. ``ingest`` tells
+    one ingest's file from another's: a file of another one is never replaced, a name of its own is taken instead.
+
+    :param destination: the file to publish; None to count only.
+    :param owner: what is the same for all attempts of one ingest, and different for all others.
+    """
+
+    def __init__(self, destination: FilePath | None, owner: str = "") -> None:
+        self._destination = destination
+        self._ingest = hashlib.sha256(owner.encode()).hexdigest()[:12]
+        self._next = f"next-{self._ingest}-{destination.name}" if destination is not None else ""
+        self._file = tempfile.TemporaryFile(prefix="polar-rejected-")  # noqa: SIM115
+        self._reasons: Counter[str] = Counter()
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, source: str, number: int, problems: Sequence[FieldProblem], event: Any) -> None:
+        """Sets one row aside."""
+        self.count += 1
+        for field, message in problems:
+            reason = re.sub(r"\d[\d.,]*", "N", f"{field}: {message}" if field else message)
+            self._reasons[reason if reason in self._reasons or len(self._reasons) < _REASONS else "other reasons"] += 1
+        if self._destination is None:
+            return
+        line: dict[str, Any] = {"row": number, "ingest": self._ingest}
+        if source:
+            line["source"] = source
+        line["problems"] = [{"field": field, "message": message} for field, message in problems]
+        line["event"] = event
+        self._file.write(_json(line) + b"\n")
+
+    def reasons(self) -> Iterator[tuple[str, int]]:
+        """Each reason with how often it was given, numbers in it left out; the most frequent first."""
+        return iter(self._reasons.most_common())
+
+    def publish(self) -> str | None:
+        """Writes the file, or removes that of an earlier attempt where no row is rejected any more.
+
+        :return: its path; None where no row was set aside.
+        :raises PolarDestinationError: the destination cannot be read or written.
+        """
+        if self._destination is None:
+            return None
+        directory, name = Directory(self._destination.parent), self._destination.name
+        path = PurePosixPath(name)
+        own = f"{path.stem}-{self._ingest}{path.suffix}"
+        if not self.count:
+            for earlier in (name, own):
+                if self._ingest_of(directory, earlier) == self._ingest:
+                    directory.remove(earlier)
+            return None
+        self._file.seek(0)
+        with tempfile.NamedTemporaryFile(prefix="polar-rejected-") as whole:
+            shutil.copyfileobj(self._file, whole)
+            whole.flush()
+            size = whole.tell()
+            directory.upload(whole.name, self._next)
+        if self._is_of_another(directory, name):
+            name = own
+        directory.move(self._next, name, size)
+        return str(self._destination) if name == self._destination.name else directory.url_of(name)
+
+    def _is_of_another(self, directory: Directory, name: str) -> bool:
+        """Whether another ingest has written the file, or is about to: each uploads its next file first and looks for
+        those of others then, so that of two at once at least one sees the other and takes a name of its own."""
+        others = (one for one in directory.sizes("next-") if one != self._next)
+        if any(re.fullmatch(rf"next-[0-9a-f]{{12}}-{re.escape(name)}", one) for one in others):
+            return True
+        return self._ingest_of(directory, name) not in (None, self._ingest)
+
+    def expect_writable(self) -> None:
+        """Puts an empty object beside the file and removes it.
+
+        :raises PolarDestinationError: the destination cannot be written.
+        """
+        if self._destination is not None:
+            directory = Directory(self._destination.parent)
+            directory.write(self._next, b"")
+            directory.remove(self._next)
+
+    def _ingest_of(self, directory: Directory, name: str) -> str | None:
+        """Which ingest wrote a file; None where there is none, "" where it does not say."""
+        size = directory.size(name)
+        if size is None:
+            return None
+        assert self._destination is not None
+        try:
+            place = f"{self._destination.parent.path.rstrip('/')}/{name}"
+            head = self._destination.fs.cat_file(place, start=0, end=min(size, _HEAD)) if size else b""
+        except Exception as error:  # stores raise their own SDKs' errors
+            told = f"cannot read {directory.url_of(name)}: {type(error).__name__}: {error}"
+            raise PolarDestinationError(told) from error
+        found = re.match(rb'\{"row": \d+, "ingest": "([0-9a-f]+)"', head)
+        return found[1].decode() if found else ""
+
+
+def is_rejected_file(name: str, rejected: str) -> bool:
+    """Whether a path is that of rejected rows, of this ingest or of another one with the same ``rejected_path``.
+
+    :param name: a path without a scheme.
+    :param rejected: the same of ``rejected_path``.
+    """
+    path, other = PurePosixPath(name), PurePosixPath(rejected)
+    own = rf"(next-[0-9a-f]{{12}}-)?{re.escape(other.stem)}(-[0-9a-f]{{12}})?{re.escape(other.suffix)}"
+    return path.parent == other.parent and re.fullmatch(own, path.name) is not None
+
+
+def _json(line: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(line, default=str).encode()
+    except (TypeError, ValueError, RecursionError):
+        # Keys that are no text, or a row that holds itself: shown as Python writes it.
+        return json.dumps({**line, "event": repr(line["event"])}).encode()

@@ -1,0 +1,124 @@
+"""The example DAGs: all parse without a warning of ours, and those of no other test run here, as they are."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.paths import ROOT
+
+EXAMPLES = ROOT / "dags_examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+def test_all_parse_without_a_deprecation_warning():
+    """In a process of its own, as the DAG processor loads them; a warning that our line causes would be an error."""
+    code = f"""
+    import runpy, warnings
+    import airflow, airflow.sdk, airflow.providers.common.compat.sdk, airflow.triggers.base
+    import airflow.providers.standard.operators.python
+    warnings.simplefilter("error", DeprecationWarning)
+    warnings.simplefilter("error", PendingDeprecationWarning)
+    warnings.simplefilter("error", FutureWarning)
+    for name in {NAMES!r}:
+        dag = runpy.run_path("{EXAMPLES}/" + name + ".py")["dag"]
+        assert dag.dag_id == name, (dag.dag_id, name)
+        print(name)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    # Airflow before 3.2 logs there, too.
+    assert [line for line in done.stdout.splitlines() if line in NAMES] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_says_what_it_shows(name, example):
+    dag = example(name)
+    assert dag.doc_md
+    assert len(dag.doc_md.strip()) > 80
+    assert "polar" in dag.tags
+
+
+def test_hourly_export_s3(example, run_dag, polar_server, tmp_path):
+    """Two adjacent hours; between the runs, an event for the first hour arrives late."""
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
+    polar_server.add_events(
+        {"name": "call", "timestamp": hour + timedelta(minutes=n), "external_customer_id": "a"} for n in range(180)
+    )
+    dag = example("hourly_export_s3")
+    first = run_dag(dag, logical_date=hour + timedelta(hours=1))
+    assert first.state == "success"
+    assert first.xcom("export")["rows"] == 60
+    polar_server.add_events([{"name": "late", "timestamp": hour, "external_customer_id": "a"}])
+    second = run_dag(dag, logical_date=hour + timedelta(hours=2))
+    assert second.xcom("export")["rows"] == 60
+    [changed] = second.xcom("export")["changed"]
+    assert changed["rows"] == 61
+    assert second.xcom("load") == [changed["manifest"], second.xcom("export")["manifest"]]
+    rows = [
+        json.loads(line)
+        for path in sorted((tmp_path / "events").glob("*.jsonl.gz"))
+        for line in gzip.decompress(path.read_bytes()).splitlines()
+    ]
+    assert len(rows) == len({row["id"] for row in rows}) == 121
+
+
+def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):
+    """The file of a day, sent twice, in the second run fixed."""
+    day = datetime.now(UTC) - timedelta(days=2)
+    ds = f"{day:%Y-%m-%d}"
+    folder = tmp_path / "rollups"
+    folder.mkdir()
+    lines = ["account,day,gigabytes,region", f"acme,{ds},12.5,eu", f"globex,{ds},7,", f"initech,{ds},a lot,eu"]
+    (folder / f"{ds}.csv").write_text("\n".join(lines))
+    dag = example("daily_rollup_from_file")
+    run = run_dag(dag, logical_date=day)
+    assert run.state == "success"
+    assert run.xcom("ingest") | {"rejected_path": ""} == {
+        "events": 3,
+        "inserted": 2,
+        "duplicates": 0,
+        "rejected": 1,
+        "batches": 1,
+        "rejected_path": "",
+    }
+    [rejected] = [json.loads(line) for line in (tmp_path / "rejected" / f"{ds}.jsonl").read_text().splitlines()]
+    assert rejected["row"] == 4
+    assert rejected["problems"][0]["field"] == "metadata.gigabytes"
+    assert "1 rejected" in run.xcom("tell")
+
+    (folder / f"{ds}.csv").write_text("\n".join(lines).replace("a lot", "3"))
+    fixed = run_dag(dag, logical_date=day + timedelta(seconds=1))
+    assert (fixed.xcom("ingest")["inserted"], fixed.xcom("ingest")["duplicates"]) == (1, 2)
+    billed = {event["external_customer_id"]: event["metadata"] for event in polar_server.events()}
+    assert billed == {
+        "acme": {"gigabytes": 12.5, "region": "eu"},
+        "globex": {"gigabytes": 7},
+        "initech": {"gigabytes": 3, "region": "eu"},
+    }
+
+
+def test_daily_rollup_without_a_logical_date(example, run_dag, polar_server, tmp_path):
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    (tmp_path / "rollups").mkdir()
+    (tmp_path / "rollups" / f"{today}.csv").write_text(
+        f"account,day,gigabytes,region\nacme,{datetime.now(UTC) - timedelta(days=2):%Y-%m-%d},12.5,eu"
+    )
+    dag = example("daily_rollup_from_file")
+    dag.get_task("ingest").retries = 0
+    run = run_dag(dag, dated=False)
+    assert run.state == "success"
+    assert run.xcom("ingest")["inserted"] == 1
+
+
+def test_flights_pipeline(example, run_dag, polar_server):
+    """The demo's DAG for its shortest day of the year: 23 hours, 920 departures."""
+    run = run_dag(example("flights_pipeline"), run_conf={"day": "2013-03-10"})
+    assert run.state == "success"
+    assert polar_server.count() == run.xcom("ingest")["events"]

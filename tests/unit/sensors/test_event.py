@@ -1,0 +1,221 @@
+"""The sensor in Airflow: where a wait starts, what it returns, mapping, decorators, and the example DAGs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
+
+from airflow_provider_polar.exceptions import PolarWindowError
+from airflow_provider_polar.sensors.event import PolarEventSensor, anchor
+from airflow_provider_polar.testing import LocalPolar
+from airflow_provider_polar.triggers.event import PolarEventTrigger
+
+T = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def paid(after: float = 0, **more: Any) -> dict[str, Any]:
+    return {"name": "order.paid", "timestamp": T + timedelta(seconds=after), "external_customer_id": "c"} | more
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
+    monkeypatch.setattr(PolarEventTrigger, "shortest_poll_interval", 0.05)
+    extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
+    connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(connection))
+
+
+def sensor(**more: Any) -> PolarEventSensor:
+    return PolarEventSensor(**{"task_id": "wait", "event_name": "order.paid", "start": T} | more)
+
+
+def test_a_wait_is_anchored_on_the_run_and_never_on_now() -> None:
+    day, run = timedelta(days=1), SimpleNamespace(run_after=T + timedelta(hours=3))
+    assert anchor({"data_interval_start": T - day, "logical_date": T, "dag_run": run}) == T - day  # type: ignore[typeddict-item]
+    assert anchor({"logical_date": T, "dag_run": run}) == T  # type: ignore[typeddict-item]
+    assert anchor({"dag_run": run}) == run.run_after  # type: ignore[typeddict-item]
+    queued = SimpleNamespace(queued_at=T, run_after=T + day)
+    assert anchor({"data_interval_start": None, "logical_date": None, "dag_run": queued}) == T  # type: ignore[typeddict-item]
+    with pytest.raises(PolarWindowError, match="give the wait a start"):
+        anchor({})
+
+
+@pytest.mark.parametrize("interval", [True, False])
+def test_the_data_interval_of_a_real_run_is_the_default(polar_server: LocalPolar, run_dag: Any, interval: bool) -> None:
+    from airflow.sdk import DAG
+
+    try:
+        from airflow.sdk import CronDataIntervalTimetable, CronTriggerTimetable
+    except ImportError:  # Airflow before 3.2
+        from airflow.timetables.interval import CronDataIntervalTimetable
+        from airflow.timetables.trigger import CronTriggerTimetable
+    timetable = CronDataIntervalTimetable if interval else CronTriggerTimetable
+    polar_server.add_events([paid(), paid(-1e-6)])
+    dag_id = f"anchored_{interval}"
+    with DAG(dag_id, schedule=timetable("0 * * * *", timezone="UTC"), start_date=T - timedelta(days=1)) as dag:
+        sensor(start=None)
+    # A manual run belongs to the last whole interval before its date, or, without intervals, to the date itself.
+    run = run_dag(dag, logical_date=T + timedelta(hours=1) if interval else T)
+    result = run.xcom("wait")
+    assert (result["start"], result["count"]) == ("2026-11-01T12:00:00Z", 1)
+
+
+def test_start_and_filters_are_templated(polar_server: LocalPolar, run_dag: Any) -> None:
+    from airflow.sdk import DAG
+
+    polar_server.add_events([paid(), paid(external_customer_id="other")])
+    with DAG("templated", schedule=None, params={"customer": "c", "least": 1}) as dag:
+        sensor(
+            start="{{ logical_date }}",
+            filters={"external_customer_id": "{{ params.customer }}"},
+            min_count="{{ params.least }}",
+        )
+    assert run_dag(dag, logical_date=T).xcom("wait")["count"] == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_mapped_over_customers(polar_server: LocalPolar, run_dag: Any, deferrable: bool) -> None:
+    from airflow.sdk import DAG
+
+    polar_server.add_events([paid(external_customer_id=customer) for customer in ("a", "a", "b")])
+    with DAG(f"mapped_{deferrable}", schedule=None) as dag:
+        PolarEventSensor.partial(
+            task_id="wait",
+            event_name="order.paid",
+            start=T.isoformat(),
+            deferrable=deferrable,
+            timeout=1,
+            poke_interval=0.1,
+            soft_fail=True,
+        ).expand(filters=[{"external_customer_id": customer} for customer in ("a", "b", "nobody")])
+    run = run_dag(dag)
+    assert run.states() == {"wait[0]": "success", "wait[1]": "success", "wait[2]": "skipped"}
+    assert [run.xcom("wait", map_index=index)["count"] for index in (0, 1)] == [2, 1]
+
+
+def test_in_a_task_sensor(polar_server: LocalPolar, run_dag: Any) -> None:
+    from airflow.sdk import DAG, get_current_context, task
+
+    with DAG("decorated", schedule=None) as dag:
+
+        @task.sensor(poke_interval=0.1, timeout=10)
+        def wait() -> Any:
+            look = sensor(task_id="inner").poke(get_current_context())
+            polar_server.add_events([paid()])
+            return look
+
+        wait()
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("wait")["count"] == 1
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_exponential_backoff_asks_ever_more_rarely(
+    polar_server: LocalPolar, run_dag: Any, deferrable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.sdk import DAG
+
+    with DAG(f"backing_off_{deferrable}", schedule=None) as dag:
+        sensor(exponential_backoff=True, deferrable=deferrable, poke_interval=0.1, timeout=2.5)
+    assert run_dag(dag).state == "failed"
+    # Every 0.1 seconds they would be 25.
+    assert sum(record.endpoint == "list" for record in polar_server.requests) <= 8
+
+
+def test_an_unknown_name_is_warned_of_once(polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch) -> None:
+    polar_server.add_events([paid()])
+    waiting, said = sensor(event_name="order.payed"), []
+    monkeypatch.setattr(waiting.log, "warning", lambda text, *args: said.append(text % args))
+    for _ in range(3):
+        assert not waiting.poke({})
+    assert said == [
+        "No event has ever had the name 'order.payed'; the nearest known names are 'order.paid'. The wait goes on."
+    ]
+    # A wait for a name that is known asks for no names.
+    polar_server.clear_requests()
+    known = sensor(start=T + timedelta(days=1))
+    monkeypatch.setattr(known.log, "warning", lambda text, *args: said.append(text % args))
+    assert not known.poke({})
+    assert len(said) == 1
+
+
+def test_a_rescheduled_look_does_not_warn_again(polar_server: LocalPolar) -> None:
+    assert not sensor(event_name="x").poke({"task_reschedule_count": 3})  # type: ignore[typeddict-unknown-key]
+    assert [record.endpoint for record in polar_server.requests] == ["list"]
+
+
+def test_what_a_trigger_says_ends_the_task(polar_server: LocalPolar) -> None:
+    result = {"count": 1, "events": [], "start": "2026-11-01T12:00:00Z", "end": None}
+    waiting = sensor()
+    assert waiting.execute_complete({}, {"status": "found", "result": result}) == result
+    for status, error in (
+        ("timeout", AirflowSensorTimeout),
+        ("failed", AirflowFailException),
+        ("error", AirflowFailException),
+    ):
+        with pytest.raises(error, match="why"):
+            waiting.execute_complete({}, {"status": status, "message": "why"})
+
+
+@pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])
+def test_what_is_no_result_is_none(polar_server: LocalPolar, event: Any) -> None:
+    with pytest.raises(AirflowException, match="not known here"):
+        sensor().execute_complete({}, event)
+
+
+def test_deferred_by_default_where_airflow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_polar.sensors import event
+
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    spec = importlib.util.spec_from_file_location("configured_otherwise", event.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PolarEventSensor(task_id="wait", event_name="a").deferrable is True
+    assert sensor().deferrable is False
+
+
+def test_wait_before_invoicing(polar_server: LocalPolar, run_dag: Any, example: Any) -> None:
+    midnight = {"name": "usage.rolled_up", "timestamp": "2026-11-01T00:00:00Z", "external_customer_id": "c"}
+    polar_server.add_events([midnight])
+    run = run_dag(example("wait_before_invoicing"), logical_date=datetime(2026, 11, 1, 0, 30, tzinfo=UTC))
+    assert run.state == "success"
+    assert run.xcom("invoice") == "invoicing after 1 roll-up(s), the first at 2026-11-01T00:00:00Z"
+    polar_server.add_events([midnight | {"name": "usage.roll_up_failed"}])
+    run = run_dag(example("wait_before_invoicing"), logical_date=datetime(2026, 11, 1, 0, 31, tzinfo=UTC))
+    assert run.states() == {"wait_for_roll_up": "failed", "invoice": "upstream_failed"}
+
+
+def test_sensor_per_customer(polar_server: LocalPolar, run_dag: Any, example: Any) -> None:
+    call = {"name": "api.call", "timestamp": T}
+    polar_server.add_events(
+        [call | {"external_customer_id": "acme"}] * 120 + [call | {"external_customer_id": "globex"}] * 110
+    )
+    run = run_dag(example("sensor_per_customer"), logical_date=T - timedelta(hours=12))
+    assert run.state == "success"
+    assert [run.xcom("each.notify", map_index=index) for index in (0, 1)] == [
+        "acme has made 120 calls since 2026-11-01T00:00:00Z",
+        "globex has made 110 calls since 2026-11-01T00:00:00Z",
+    ]
+
+
+def test_run_on_order_paid_exports_what_the_watcher_says(polar_server: LocalPolar, example: Any) -> None:
+    from airflow_provider_polar.engine.waiting.watch import SeenEvent, payload_of
+    from airflow_provider_polar.windows import resolve_window
+
+    dag = example("run_on_order_paid")
+    assert dag.task_ids == ["export_orders"]
+    seen = SeenEvent(timestamp=T, id="1", name="order.paid", key="k", minute=0)
+    # As Airflow hands on what a watcher yields.
+    event = SimpleNamespace(extra={"from_trigger": True, "payload": payload_of([seen])})
+    context = {"dag": dag, "triggering_asset_events": {"paid_orders": [event]}}
+    window = resolve_window(context)
+    assert window.to_dict() == {"start": "2026-11-01T12:00:00Z", "end": "2026-11-01T12:00:00.000001Z"}

@@ -1,0 +1,176 @@
+"""What a deferred wait waits in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_polar.engine.waiting import cadence
+from airflow_provider_polar.testing import LocalPolar
+from airflow_provider_polar.triggers import _client
+from airflow_provider_polar.triggers.event import PolarEventTrigger
+
+T = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PAID = {"name": "order.paid", "timestamp": T, "external_customer_id": "c1"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
+    monkeypatch.setattr(PolarEventTrigger, "shortest_poll_interval", 0.02)
+    monkeypatch.setattr(cadence, "_FIRST", 0.05)
+    extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
+    connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(connection))
+
+
+def trigger(seconds: float | None = 20, **more: Any) -> PolarEventTrigger:
+    """A trigger as the triggerer makes it: from its stored arguments."""
+    deadline = None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    given = {"event_name": ["order.paid"], "start": T.isoformat(), "poll_interval": 0.02, "deadline": deadline} | more
+    path, kwargs = PolarEventTrigger(**given).serialize()
+    assert path == "airflow_provider_polar.triggers.event.PolarEventTrigger"
+    return PolarEventTrigger(**json.loads(json.dumps(kwargs)))
+
+
+async def outcome(waiting: PolarEventTrigger) -> dict[str, Any]:
+    payloads = [event.payload async for event in waiting.run()]
+    assert len(payloads) == 1
+    return payloads[0]
+
+
+def lists(polar: LocalPolar) -> int:
+    return sum(record.endpoint == "list" for record in polar.requests)
+
+
+async def test_found(polar_server: LocalPolar) -> None:
+    polar_server.add_events([PAID])
+    event = await outcome(trigger())
+    assert event["status"] == "found"
+    assert event["result"]["count"] == 1
+    assert json.loads(json.dumps(event)) == event
+
+
+async def test_fail_on(polar_server: LocalPolar) -> None:
+    polar_server.add_events([PAID | {"name": "order.refunded"}])
+    event = await outcome(trigger(fail_on=["order.refunded"]))
+    assert event["status"] == "failed"
+    assert "order.refunded came" in event["message"]
+
+
+async def test_a_deadline_is_a_moment_that_no_restart_moves(polar_server: LocalPolar) -> None:
+    waiting = trigger(0.3)
+    for _ in range(3):
+        waiting = PolarEventTrigger(**waiting.serialize()[1])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(outcome(waiting), 0.15 if _ < 1 else 0.01)
+    await asyncio.sleep(0.2)
+    assert (await outcome(PolarEventTrigger(**waiting.serialize()[1])))["status"] == "timeout"
+
+
+async def test_after_the_deadline_there_is_one_last_look(polar_server: LocalPolar) -> None:
+    assert (await outcome(trigger(-60)))["status"] == "timeout"
+    assert lists(polar_server) == 1
+    polar_server.add_events([PAID])
+    assert (await outcome(trigger(-60)))["status"] == "found"
+
+
+async def test_what_came_while_the_triggerer_was_down_is_found(polar_server: LocalPolar) -> None:
+    waiting = trigger()
+    task = asyncio.create_task(outcome(waiting))
+    while not lists(polar_server):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    polar_server.add_events([PAID])
+    assert (await outcome(PolarEventTrigger(**waiting.serialize()[1])))["status"] == "found"
+
+
+@pytest.mark.parametrize("kind", ["status", "reset", "truncated", "broken"])
+async def test_transient_faults_are_waited_out_and_said(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    said: list[str] = []
+    polar_server.add_events([PAID])
+    polar_server.fail(kind, path="list", times=3)
+    waiting = trigger()
+    monkeypatch.setattr(waiting.log, "warning", lambda text, *args: said.append(text % args))
+    assert (await outcome(waiting))["status"] == "found"
+    assert len(said) == 3
+    assert all("The wait goes on in" in line for line in said)
+
+
+async def test_faults_back_off(polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cadence, "_FIRST", 0.1)
+    polar_server.fail("status", path="list")
+    assert (await outcome(trigger(1)))["status"] == "timeout"
+    # 0.1, 0.2 and 0.4 seconds apart, and the last look; every 0.02 seconds they would be 50.
+    assert 3 <= lists(polar_server) <= 6
+
+
+async def test_an_answer_that_never_comes_does_not_hold_the_deadline_up(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PolarEventTrigger, "last_look", 0.2)
+    polar_server.fail("delay", path="list", delay=5)
+    assert (await asyncio.wait_for(outcome(trigger(0.1)), 3))["status"] == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"kind": "status", "status": 401}, "refused the access token"),
+        ({"kind": "missing_scope"}, "lacks a scope"),
+        ({"kind": "status", "status": 422}, "Polar refused"),
+    ],
+)
+async def test_a_mistake_ends_the_wait_at_once(polar_server: LocalPolar, fault: Any, words: str) -> None:
+    polar_server.fail(**fault)
+    event = await outcome(trigger())
+    assert event["status"] == "error"
+    assert words in event["message"]
+    assert polar_server.token not in json.dumps(event)
+    assert lists(polar_server) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"filters": {"nmae": "x"}}, {"polar_conn_id": "nowhere"}, {"start": "x"}])
+async def test_what_cannot_be_waited_for_is_an_error_event(polar_server: LocalPolar, wrong: Any) -> None:
+    event = await outcome(trigger(**wrong))
+    assert event["status"] == "error"
+    assert event["message"]
+    assert not polar_server.requests
+
+
+async def test_the_connection_is_looked_up_asynchronously(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow.providers.common.compat.sdk import BaseHook, Connection
+
+    if not hasattr(Connection, "aextra_dejson"):
+        pytest.skip("Airflow before 3.3.2 looks it up in a thread")
+
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a synchronous look-up in the event loop")
+
+    monkeypatch.setattr(BaseHook, "get_connection", never)
+    polar_server.add_events([PAID])
+    assert (await outcome(trigger()))["status"] == "found"
+
+
+async def test_all_triggers_of_a_connection_share_one_client(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    make = _client._client
+    monkeypatch.setattr(_client, "_client", lambda settings: made.append(make(settings)) or made[-1])
+    tasks = [asyncio.create_task(outcome(trigger())) for _ in range(40)]
+    while lists(polar_server) < 80:
+        await asyncio.sleep(0.01)
+    polar_server.add_events([PAID])
+    assert {event["status"] for event in await asyncio.gather(*tasks)} == {"found"}
+    assert len(made) == 1
+    assert made[0]._http.is_closed
