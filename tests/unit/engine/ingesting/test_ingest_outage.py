@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.engine.ingesting import dispatcher
+from airflow_provider_polar.engine.ingesting import dispatcher as dispatching
 from airflow_provider_polar.engine.ingesting.batches import Batch
 from airflow_provider_polar.engine.ingesting.identity import run_scope
 from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary
@@ -118,7 +118,7 @@ class Polar:
 
 def test_an_outage_ends_the_attempt_within_one_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(f"{Dispatcher.__module__}.time", clock)
+    monkeypatch.setattr(dispatching, "time", clock)
     with pytest.raises(PolarIngestIncompleteError, match="950 are not known to be stored; 950 events not sent"):
         ingest(Polar(clock, stored=5), 1000, max_concurrency=1)
     assert clock.now == 5 + 120
@@ -126,7 +126,7 @@ def test_an_outage_ends_the_attempt_within_one_patience(monkeypatch: pytest.Monk
 
 def test_another_turn_has_only_the_rest_of_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(f"{Dispatcher.__module__}.time", clock)
+    monkeypatch.setattr(dispatching, "time", clock)
     polar, patiences = Polar(clock, stored=0), list[float | None]()
 
     def gone_after_30_seconds(_request: Any, _decode: Any, *, retries: Retries, **_: Any) -> IngestResult:
@@ -143,7 +143,7 @@ def test_another_turn_has_only_the_rest_of_the_patience(monkeypatch: pytest.Monk
 def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """While rows are read, requests are looked at between two batches only, many at a time."""
     clock = Clock()
-    monkeypatch.setattr(f"{Dispatcher.__module__}.time", clock)
+    monkeypatch.setattr(dispatching, "time", clock)
     polar: Any = Polar(clock, stored=0)
     options: dict[str, Any] = {
         "skip": True,
@@ -156,7 +156,7 @@ def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: 
         with (
             Spool(1) as spool,
             RejectedRows(None) as rejected,
-            dispatcher.Dispatcher(lambda: polar, spool, [""], rejected, **options) as dispatcher,
+            dispatching.Dispatcher(lambda: polar, spool, [""], rejected, **options) as dispatcher,
         ):
             for number in range(8):
                 future: Future[Sent] = Future()
