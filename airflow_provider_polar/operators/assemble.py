@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 
 class PolarAssembleExportOperator(BaseOperator):
-    """Checks the exports of a window's shards against Polar's count and publishes one manifest for the whole window,
-    in place of theirs; see :class:`~airflow_provider_polar.operators.plan.PolarPlanExportOperator`.
+    """Checks a window's shards against Polar's count and publishes one manifest for the whole window.
+
+    It stands in place of the manifests of the shards; see
+    :class:`~airflow_provider_polar.operators.plan.PolarPlanExportOperator`.
 
     Shards that changed since they were exported are exported again here. Returns what an export returns.
 

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 class PolarExportEventsOperator(BaseOperator):
-    """Exports every event with ``start <= timestamp < end``, each once, to files and a manifest; or fails and says
-    what is missing.
+    """Exports every event with ``start <= timestamp < end``, each once, to files and a manifest.
+
+    Where that is impossible, it fails and says what is missing.
 
     Files and manifest are published when the window is complete, the manifest last; the same window exported again
     gives the same bytes. A retry, on any worker, goes on from what an earlier attempt finished.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PolarListEventNamesOperator(BaseOperator):
-    """Returns the event names in use, as a list of text, for one mapped task each:
+    """Returns the event names in use, as a list of text, for one mapped task each.
 
     .. code-block:: python
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class PolarPlanExportOperator(BaseOperator):
-    """Splits a window, by Polar's counts, into shards of about equally many events, for mapped exports on many workers:
+    """Splits a window, by Polar's counts, into shards of about equally many events, for mapped exports on many workers.
 
     .. code-block:: python
 

@@ -247,9 +247,10 @@ class PolarEventSensor(BaseSensorOperator):
 
 
 def anchor(context: Context) -> datetime:
-    """Where a wait of this run starts unless it says so itself: the start of the data interval (which a plain cron
-    schedule leaves empty: it is then the logical date), else the logical date, else the moment from which the run
-    could start.
+    """Where a wait of this run starts unless it says so itself.
+
+    The start of the data interval (which a plain cron schedule leaves empty: it is then the logical date), else the
+    logical date, else the moment from which the run could start.
 
     :raises PolarWindowError: the context has no run.
     """
@@ -261,5 +262,5 @@ def anchor(context: Context) -> datetime:
         getattr(run, "run_after", None),
     ):
         if moment is not None:
-            return moment  # type: ignore[no-any-return]
+            return moment  # type: ignore[no-any-return, unused-ignore]
     raise PolarWindowError("This run has neither a data interval nor a logical date: give the wait a start.")

@@ -39,8 +39,10 @@ async def load() -> None:
 
 @asynccontextmanager
 async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
-    """The client of this connection, shared with whoever else uses it in this event loop, and the hook, whose
-    settings are read. It repeats nothing: a poll is repeated by the next one. The last user closes it.
+    """The client of this connection, shared with whoever else uses it in this event loop, and the hook.
+
+    The hook's settings are read. The client repeats nothing: a poll is repeated by the next one. The last user closes
+    it.
 
     :raises PolarConfigurationError: the connection is of another type, has no token, or a value that cannot be.
     """

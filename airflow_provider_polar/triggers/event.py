@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class PolarEventTrigger(BaseTrigger):
-    """Waits for named events of Polar in the triggerer; see
-    :class:`~airflow_provider_polar.sensors.event.PolarEventSensor`, whose decisions it shares.
+    """Waits for named events of Polar in the triggerer.
+
+    It shares the decisions of :class:`~airflow_provider_polar.sensors.event.PolarEventSensor`.
 
     It keeps nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a
     moment, so a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or

@@ -74,8 +74,10 @@ def choose_window(
     settle: timedelta | None = None,
     now: datetime | None = None,
 ) -> WindowChoice:
-    """The window of a run, from the first of these that says one: the parameters, a data interval that is not empty,
-    the partition, ``window=`` before the run's moment, the triggering asset events, the watermark.
+    """The window of a run, from the first thing that says one.
+
+    In this order: the parameters, a data interval that is not empty, the partition, ``window=`` before the run's
+    moment, the triggering asset events, the watermark.
 
     :param now: the clock, for tests.
     :raises PolarWindowError: if none says one, or the one that does is impossible. A retry does not help, except

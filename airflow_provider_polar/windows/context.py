@@ -25,7 +25,7 @@ def resolve_window(
     settle: timedelta | None = None,
     timezone: str | tzinfo | None = None,
 ) -> EventWindow:
-    """The window that this run is about, from the first of these that says one:
+    """The window that this run is about, from the first that says one.
 
     1. ``start`` and ``end``, or one of them with ``window``;
     2. a data interval that is not empty;

@@ -39,8 +39,9 @@ def wall_clock(moment: datetime, where: tzinfo) -> datetime:
 
 
 def at_wall_clock(naive: datetime, where: tzinfo) -> datetime:
-    """The UTC moment at which the clock on the wall shows ``naive``, chosen as Airflow's cron timetables choose:
-    of a time that comes twice the second, for a time that is skipped the moment as far after the change."""
+    """The UTC moment at which the clock on the wall shows ``naive``, chosen as Airflow's cron timetables choose.
+
+    Of a time that comes twice it is the second, for a time that is skipped the moment as far after the change."""
     first, second = (naive.replace(tzinfo=where, fold=fold).astimezone(UTC) for fold in (0, 1))
     # In a skipped hour fold 0 is the later one of the two, in a repeated hour fold 1 is.
     return max(first, second)
