@@ -25,8 +25,7 @@ demo: install  ## ingest, wait for and export a day of real departures (DAY=2013
 test: lint types unit  ## everything that continuous integration runs
 
 lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files
 
 types: install
 	$(BIN)/mypy
