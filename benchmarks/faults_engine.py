@@ -31,7 +31,7 @@ from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.identity import run_scope
 from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import Row
-from airflow_provider_polar.engine.reading.driver import CompleteReader
+from airflow_provider_polar.engine.reading.reader import CompleteReader
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarError, PolarIncompleteError
 

@@ -1,27 +1,26 @@
-"""Half-open windows of time: how one reaches Polar, and how it is split without a gap or an overlap."""
+"""Half-open windows of time: the one place that knows that Polar excludes both bounds, in whole milliseconds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any, Self
 
 from airflow_provider_polar.api.rows import from_ms, to_ms
 from airflow_provider_polar.exceptions import PolarWindowError
 
-MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
-_FIRST = datetime.min.replace(tzinfo=UTC)
-_LAST = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
+_FIRST_MS, _LAST_MS = to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC))
+NO_END_MS = _LAST_MS + 1
+"""The millisecond after the calendar's last one: the end of what has no end."""
 
 
 def aware(value: datetime | str, what: str) -> datetime:
     """An aware UTC datetime from an aware datetime or ISO 8601 text with a zone.
 
     :param what: the value's name, for the error.
-    :raises PolarWindowError: for a naive value or text that is no moment.
+    :raises PolarWindowError: the value is naive, or its text is not a moment.
     """
     moment = value
     if isinstance(moment, str):
@@ -46,13 +45,29 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
+def exclusive_bounds(start_ms: int, end_ms: int) -> tuple[datetime | None, datetime | None]:
+    """``start_timestamp`` and ``end_timestamp`` of the request for the whole milliseconds [start_ms, end_ms).
+
+    Polar compares whole milliseconds and excludes both bounds, so the start is the millisecond before. None stands
+    for a bound outside the calendar, which excludes nothing.
+    """
+    start, end = (from_ms(ms) if _FIRST_MS <= ms <= _LAST_MS else None for ms in (start_ms - 1, end_ms))
+    return start, end
+
+
+def moment_of(ms: int) -> datetime:
+    """The moment of a whole millisecond, or the calendar's first or last one where it lies outside."""
+    return from_ms(min(max(ms, _FIRST_MS), _LAST_MS))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class EventWindow:
     """The events with ``start <= timestamp < end``, to the microsecond.
 
     :param start: aware datetime (or ISO 8601 text with a zone), kept in UTC.
     :param end: likewise; later than ``start``.
-    :raises PolarWindowError: naive, equal or reversed bounds. Polar would respond to those with nothing, and no error.
+    :raises PolarWindowError: the bounds are naive, equal or reversed. Polar would respond to those with no events and
+        without an error.
     """
 
     start: datetime
@@ -95,29 +110,11 @@ class EventWindow:
     def api_bounds(self) -> tuple[datetime, datetime]:
         """``start_timestamp`` and ``end_timestamp`` of the smallest request that holds the window.
 
-        Polar compares whole milliseconds and excludes both bounds, so the start is the millisecond before. What
-        lies in the edge milliseconds but outside the window comes along and is left out again here.
+        What lies in the edge milliseconds but outside the window comes along and is left out again by the reader.
         (The calendar's own first and last millisecond cannot be reached so.)
         """
-        start = _FIRST if self.start < _FIRST + MILLISECOND else from_ms(self.start_ms - 1)
-        return start, _LAST if self.end > _LAST else from_ms(self.end_ms)
-
-    @classmethod
-    def from_api_bounds(cls, start_timestamp: datetime, end_timestamp: datetime) -> Self:
-        """The whole-millisecond window that a request with these bounds covers."""
-        return cls(from_ms(to_ms(start_timestamp) + 1), from_ms(to_ms(end_timestamp)))
-
-    def split_at(self, *moments: datetime) -> list[EventWindow]:
-        """Adjacent windows that meet at the given moments, in order; moments outside change nothing."""
-        inside = sorted({m for m in (aware(moment, "moment") for moment in moments) if self.start < m < self.end})
-        edges = [self.start, *inside, self.end]
-        return [EventWindow(a, b) for a, b in pairwise(edges)]
-
-    def split(self, parts: int) -> list[EventWindow]:
-        """At most ``parts`` adjacent windows of about equal length (to the microsecond)."""
-        if parts < 1:
-            raise PolarWindowError(f"a window cannot be split into {parts} parts")
-        return self.split_at(*(self.start + self.duration * i // parts for i in range(1, parts)))
+        start, end = exclusive_bounds(self.start_ms, self.end_ms)
+        return start or moment_of(_FIRST_MS), end or moment_of(_LAST_MS)
 
     def steps(self, step: timedelta) -> Iterator[EventWindow]:
         """Adjacent windows of one length; the last may be shorter."""

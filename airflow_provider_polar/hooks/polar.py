@@ -139,7 +139,7 @@ class PolarHook(BaseHook):
         """
         from datetime import UTC
 
-        from airflow_provider_polar.engine.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.reading.reader import CompleteReader
         from airflow_provider_polar.engine.window import EventWindow
 
         window = EventWindow(

@@ -108,7 +108,7 @@ class PolarAssembleExportOperator(BaseOperator):
         from airflow_provider_polar.engine.exporting.export import WindowExport
         from airflow_provider_polar.engine.exporting.shards import Assembly, window_of
         from airflow_provider_polar.engine.files.layout import FileLayout
-        from airflow_provider_polar.engine.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.reading.reader import CompleteReader
 
         reader = CompleteReader(client, filters)
 

@@ -226,7 +226,7 @@ class PolarExportEventsOperator(BaseOperator):
     ) -> dict[str, Any]:
         from airflow_provider_polar.engine.exporting.export import WindowExport
         from airflow_provider_polar.engine.exporting.lookback import look_back
-        from airflow_provider_polar.engine.reading.driver import CompleteReader
+        from airflow_provider_polar.engine.reading.reader import CompleteReader
 
         reader = CompleteReader(client, filters)
 

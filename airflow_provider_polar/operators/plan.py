@@ -87,7 +87,7 @@ class PolarPlanExportOperator(BaseOperator):
         """
         with failing_clearly():
             from airflow_provider_polar.engine.exporting.shards import plan_pieces
-            from airflow_provider_polar.engine.reading.driver import CompleteReader
+            from airflow_provider_polar.engine.reading.reader import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)

@@ -97,7 +97,7 @@ class PolarReconcileEventsOperator(BaseOperator):
             from airflow_provider_polar.engine.exporting.lookback import compare
             from airflow_provider_polar.engine.exporting.manifest import exports_in
             from airflow_provider_polar.engine.files.storage import Directory
-            from airflow_provider_polar.engine.reading.driver import CompleteReader
+            from airflow_provider_polar.engine.reading.reader import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             span = resolve_window(context, start=self.start, end=self.end, window=self.window)

@@ -116,13 +116,12 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
-        from airflow_provider_polar.engine.waiting.wait import run
+        from airflow_provider_polar.engine.drive import drive
         from airflow_provider_polar.wording import number_of
 
         try:
             wait = self.wait(context)
-            client = self.hook.get_conn()
-            result = run(wait.poll(), lambda request: client.list_rows(request, retries=NO_RETRIES))
+            result = drive(self.hook.get_conn(), wait.poll(), retries=NO_RETRIES)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:

@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_polar.exceptions import PolarError
 
 if TYPE_CHECKING:
+    from airflow_provider_polar.api.client import AsyncPolarClient
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 
@@ -121,7 +122,7 @@ class PolarEventTrigger(BaseTrigger):
             )
             try:
                 async with asyncio.timeout(self._remaining(self.last_look)):
-                    result = await self._until_ended(wait, client.list_rows)
+                    result = await self._until_ended(wait, client)
             except TimeoutError:
                 result = None
         if result is None:
@@ -130,10 +131,10 @@ class PolarEventTrigger(BaseTrigger):
             return {"status": "failed", "message": wait.failure(result)}
         return {"status": "found", "result": wait.found(result)}
 
-    async def _until_ended(self, wait: EventWait, send: Any) -> PollResult | None:
+    async def _until_ended(self, wait: EventWait, client: AsyncPolarClient) -> PollResult | None:
         """The result that ends the wait; None where the deadline comes first, after a last look."""
+        from airflow_provider_polar.engine.drive import adrive
         from airflow_provider_polar.engine.waiting.cadence import Cadence
-        from airflow_provider_polar.engine.waiting.wait import arun
 
         interval = max(self.shortest_poll_interval, self.poll_interval)
         cadence = Cadence(interval, growing=self.exponential_backoff, longest=self.max_wait)
@@ -143,7 +144,7 @@ class PolarEventTrigger(BaseTrigger):
             await asyncio.sleep(pause if remaining is None else min(pause, remaining))
             last = remaining is not None and pause >= remaining
             try:
-                result = await arun(wait.poll(), send)
+                result = await adrive(client, wait.poll())
                 if result.state != "waiting":
                     return result
                 pause = cadence.after_poll()

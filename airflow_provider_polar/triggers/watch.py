@@ -194,14 +194,14 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     async def _poll(self, cursor: WatchCursor, cadence: Cadence) -> list[SeenEvent]:
         """One poll that does not give up: the events that are new to the cursor, oldest first."""
-        from airflow_provider_polar.engine.waiting.wait import arun
+        from airflow_provider_polar.engine.drive import adrive
         from airflow_provider_polar.exceptions import PolarError
 
         while True:
             try:
                 hook, client = await self._client()
                 watch = self._watch(hook.filters(self.filters))
-                return await arun(watch.poll(cursor, datetime.now(UTC)), client.list_rows)
+                return await adrive(client, watch.poll(cursor, datetime.now(UTC)))
             except PolarError as error:
                 pause = cadence.after_fault(error)
                 say = self.log.warning if error.retryable else self.log.error

@@ -19,7 +19,7 @@ from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLo
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.engine.files.layout import EVENT_FIELDS, FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.proof import ARRIVING, Discrepancy, SliceReport
+from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class Reader(Protocol):
-    """What an export needs of :class:`~airflow_provider_polar.engine.reading.driver.CompleteReader`."""
+    """What an export needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
 
     def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
     def read(

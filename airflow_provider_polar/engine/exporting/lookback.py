@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Counter(Protocol):
-    """What is needed of :class:`~airflow_provider_polar.engine.reading.driver.CompleteReader`."""
+    """What is needed of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Planner(Protocol):
-    """What planning needs of :class:`~airflow_provider_polar.engine.reading.driver.CompleteReader`."""
+    """What planning needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
 
     def count(self, window: EventWindow) -> int: ...
     def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...

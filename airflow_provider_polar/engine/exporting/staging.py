@@ -34,7 +34,7 @@ from airflow_provider_polar.engine.exporting.manifest import (
     staging_record,
 )
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.proof import SliceReport
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 

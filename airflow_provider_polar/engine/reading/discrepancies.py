@@ -24,16 +24,10 @@ from math import log
 
 from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
-from airflow_provider_polar.engine.reading.proof import (
-    NOT_EXAMINED,
-    NOT_GIVEN,
-    NOT_PROVABLE,
-    Budget,
-    Found,
-    Query,
-    Requesting,
-    requested,
-)
+from airflow_provider_polar.engine.drive import Steps
+from airflow_provider_polar.engine.reading.findings import Budget, Found
+from airflow_provider_polar.engine.reading.queries import Query, requested
+from airflow_provider_polar.engine.reading.reports import NOT_EXAMINED, NOT_GIVEN, NOT_PROVABLE
 from airflow_provider_polar.engine.reading.splits import Split, alike, find_splits, telling
 
 _MANY = 8
@@ -58,7 +52,7 @@ _CONVINCING = 10
 """Events of a slice that turned out to be counted twice, after which fewer looks will do for others."""
 
 
-def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found]:
+def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found]:
     """Everything that Polar gives for a query, and what it counts there besides.
 
     :param known: what was given of it before.
@@ -73,7 +67,7 @@ def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Request
     return (yield from _by_time(query, counted, known, budget, 0))
 
 
-def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Requesting[Found]:
+def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Steps[Found]:
     """The same for a query of one millisecond.
 
     :param page: its first page.
@@ -83,7 +77,7 @@ def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Requesting[Fo
 
 def _requested(
     query: Query, budget: Budget, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
-) -> Requesting[RowPage]:
+) -> Steps[RowPage]:
     budget.spend()
     response = yield from requested(query, page=page, limit=limit, sorting=sorting)
     response.rows = [row for row in response.rows if row in query]
@@ -97,10 +91,9 @@ def _are_many(counted: int, known: Found, budget: Budget) -> bool:
     return len(known.rows) >= _ENOUGH and (counted - known.given >= _MANY or budget.confirmed >= _CONVINCING)
 
 
-def _together(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found | None]:
-    """Explains at once what is counted besides the rows: all of it as these rows again, or none of it.
-
-    None where that cannot be told."""
+def _together(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found | None]:
+    """Explains at once what is counted besides the rows: all of it as these rows again, or none of it; None where
+    that cannot be told."""
     rows = list(known.rows.values())
     looks = _LOOKS if budget.confirmed < _CONVINCING else 2
     filters = telling(rows, query.filters)
@@ -118,7 +111,7 @@ def _together(query: Query, counted: int, known: Found, budget: Budget) -> Reque
     return known.repeating(counted)
 
 
-def _without_more_rows(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found | None]:
+def _without_more_rows(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found | None]:
     """Each row is counted once, so the rest is not given, unless a page came out short: then the rest can be read."""
     before = len(known.rows)
     for number in range(1, -(-counted // MAX_LIMIT) + 1):
@@ -132,7 +125,7 @@ def _without_more_rows(query: Query, counted: int, known: Found, budget: Budget)
     return known.lacking(query, counted, NOT_GIVEN)
 
 
-def _give_rows(query: Query, counted: int, looks: int, budget: Budget) -> Requesting[bool]:
+def _give_rows(query: Query, counted: int, looks: int, budget: Budget) -> Steps[bool]:
     """Whether any places, as many as are to be looked at, give a row: an empty one shows that there is more."""
     chance = random.Random(query.start)  # noqa: S311
     for place in chance.sample(range(1, counted + 1), min(looks, counted)):
@@ -142,9 +135,7 @@ def _give_rows(query: Query, counted: int, looks: int, budget: Budget) -> Reques
     return True
 
 
-def _are_equally_often(
-    query: Query, counted: int, rows: Sequence[EventRow], looks: int, budget: Budget
-) -> Requesting[bool]:
+def _are_equally_often(query: Query, counted: int, rows: Sequence[EventRow], looks: int, budget: Budget) -> Steps[bool]:
     """Whether every few rows are counted equally often, and some of the places give a row."""
     moments = sorted(row.ms for row in rows)
     parts = min(_EVEN, len(rows) // 5)
@@ -166,7 +157,7 @@ def _are_equally_often(
 # Split by time
 
 
-def _by_time(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Requesting[Found]:
+def _by_time(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Steps[Found]:
     """Halves at the rows' own milliseconds, as long as more is counted than given."""
     if counted <= known.given:
         return known
@@ -192,9 +183,7 @@ def _by_time(query: Query, counted: int, known: Found, budget: Budget, depth: in
     return found
 
 
-def _around_a_moment(
-    query: Query, ms: int, counted: int, known: Found, budget: Budget, depth: int
-) -> Requesting[Found]:
+def _around_a_moment(query: Query, ms: int, counted: int, known: Found, budget: Budget, depth: int) -> Steps[Found]:
     moment = query.between(ms, ms + 1)
     page = yield from _requested(moment, budget)
     known = Found(page.rows).noticing(known.rows.values())
@@ -208,7 +197,7 @@ def _around_a_moment(
     return found
 
 
-def _without_rows(query: Query, counted: int, budget: Budget, depth: int) -> Requesting[Found]:
+def _without_rows(query: Query, counted: int, budget: Budget, depth: int) -> Steps[Found]:
     """No row is known of what is counted: a page may have come out short, or a later page has rows."""
     last = -(-counted // MAX_LIMIT)
     for page in sorted({1, last, *(2**i for i in range(1, last.bit_length()))}):
@@ -225,7 +214,7 @@ def _without_rows(query: Query, counted: int, budget: Budget, depth: int) -> Req
 # Within a millisecond
 
 
-def _by_properties(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Requesting[Found]:
+def _by_properties(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Steps[Found]:
     """Splits the events of one millisecond by whatever tells them apart."""
     if counted <= known.given:
         return known
@@ -258,7 +247,7 @@ def _by_properties(query: Query, counted: int, known: Found, budget: Budget, dep
     return (yield from _by_looks(query, counted, known, budget))
 
 
-def _sample(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[None]:
+def _sample(query: Query, counted: int, known: Found, budget: Budget) -> Steps[None]:
     """Adds the rows of the middle and of the last page."""
     last = -(-counted // MAX_LIMIT)
     for page in sorted({(last + 1) // 2, last} - {1}):
@@ -267,7 +256,7 @@ def _sample(query: Query, counted: int, known: Found, budget: Budget) -> Request
 
 def _by_split(
     query: Query, split: Split, counted: int, known: Found, budget: Budget, depth: int
-) -> Requesting[Found | None]:
+) -> Steps[Found | None]:
     """The query by the parts of a split; None where it does not divide it or its parts do not add up to it."""
     parts: list[tuple[Query, RowPage]] = []
     for part in split.parts:
@@ -295,7 +284,7 @@ def _by_split(
     return found
 
 
-def _by_other_pages(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found]:
+def _by_other_pages(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found]:
     """Nothing tells the events apart: other page sizes and the reverse order give other selections of them.
 
     Random pages of a hundred show all of N events after N / 100 * ln N of them, about.
@@ -317,7 +306,7 @@ def _by_other_pages(query: Query, counted: int, known: Found, budget: Budget) ->
     return known.lacking(query, counted, NOT_PROVABLE)
 
 
-def _by_looks(query: Query, counted: int, known: Found, budget: Budget) -> Requesting[Found]:
+def _by_looks(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found]:
     """Looks at the places of a query one by one: an empty one is not given; where none is, rows are counted twice.
 
     Which of the events of one millisecond has which place differs from request to request, so every place is looked

@@ -9,7 +9,9 @@ from itertools import pairwise
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import RowPage, from_ms
-from airflow_provider_polar.engine.reading.proof import Query, Requesting, SliceReport, requested
+from airflow_provider_polar.engine.drive import Steps
+from airflow_provider_polar.engine.reading.queries import Query, requested
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 
 _NEIGHBOURS = 3
@@ -19,11 +21,9 @@ TargetRows = int | Callable[[int], int]
 """Events of a slice, about; or what makes that of the number of events in the window."""
 
 
-def moment_at(query: Query, place: int) -> Requesting[tuple[datetime | None, int]]:
-    """The millisecond of the event at a place (from 0) of a query in order of time, and what is counted now.
-
-    The count is 0 where the query ends before it; None where what the index has there and next to it is not in the
-    store."""
+def moment_at(query: Query, place: int) -> Steps[tuple[datetime | None, int]]:
+    """The millisecond of the event at a place (from 0) of a query in order of time, and what is counted now (0 where
+    the query ends before it); None where what the index has there and next to it is not in the store."""
     for neighbour in range(place, place + _NEIGHBOURS):
         page = yield from requested(query, page=neighbour + 1, limit=1)
         if page.rows:
@@ -50,7 +50,7 @@ class Plan:
     page: RowPage | None = None
 
 
-def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: TargetRows) -> Requesting[Plan]:
+def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: TargetRows) -> Steps[Plan]:
     """Adjacent slices of about ``target_rows`` events that make up the window.
 
     A boundary is the whole second of the event at every ``target_rows``-th place, so it takes one request a slice,
@@ -79,7 +79,7 @@ def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: Targ
     return Plan([(EventWindow(start, end), later - earlier) for (start, earlier), (end, later) in pairwise(edges)])
 
 
-def find_changed(reports: Sequence[SliceReport], filters: EventFilters) -> Requesting[list[EventWindow]]:
+def find_changed(reports: Sequence[SliceReport], filters: EventFilters) -> Steps[list[EventWindow]]:
     """Which slices count otherwise now than when they were read: the final proof of a window.
 
     One request where nothing changed; about two for each halving on the way to a slice that did.

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Self, TypeVar, cast, get_args
+from datetime import datetime
+from typing import Any, Literal, Self, cast, get_args
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting, PolarRequest, list_events
+from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
-from airflow_provider_polar.engine.window import aware, moment_text
+from airflow_provider_polar.engine.drive import Steps
+from airflow_provider_polar.engine.reading.queries import Query
+from airflow_provider_polar.engine.window import EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarWindowError
 
 Match = Literal["any", "all"]
-Poll = Generator[PolarRequest, RowPage, "PollResult"]
-T = TypeVar("T")
-
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
 SHOWN = 10
 """Events that a result holds at most; the count is of all."""
 
@@ -120,18 +118,16 @@ class EventWait:
         until = "" if self.end is None else f" and before {moment_text(self.end)}"
         return f"{often}{every} from {moment_text(self.start)}{until}"
 
-    def poll(self) -> Poll:
-        """One poll: yields requests, is sent their responses, returns a :class:`PollResult`.
-
-        It is one request whatever the number of names; more only where its page cannot tell how many events of
-        which name there are.
+    def poll(self) -> Steps[PollResult]:
+        """One poll: one request whatever the number of names; more only where its page cannot tell how many events
+        of which name there are.
         """
-        page = yield self._list((*self.names, *self.fail_on), self._limit())
+        page = yield self._query((*self.names, *self.fail_on)).request(limit=self._limit())
         given = self._within(page.rows)
         failing = [row for row in given if row.get("name") in self.fail_on]
         named: RowPage | None = page
         if self.fail_on and not failing and page.total_count > len(page.rows):
-            response = yield self._list(self.fail_on, SHOWN)
+            response = yield self._query(self.fail_on).request(limit=SHOWN)
             failing = self._within(response.rows)
             named = page if not response.total_count else None
         if failing:
@@ -156,9 +152,7 @@ class EventWait:
             return all(tally[name] >= self.min_count for name in self.names)
         return tally.total() >= self.min_count
 
-    def _beyond_a_page(
-        self, tally: Counter[str], page: RowPage | None
-    ) -> Generator[PolarRequest, RowPage, tuple[bool, int]]:
+    def _beyond_a_page(self, tally: Counter[str], page: RowPage | None) -> Steps[tuple[bool, int]]:
         """Whether there are enough events, and how many, where a page does not hold them all.
 
         :param tally: the names of the rows in hand.
@@ -171,14 +165,14 @@ class EventWait:
         count = yield from self._count(self.names, page)
         return self._enough(tally) or self.match == "all" or count >= self.min_count, max(count, tally.total())
 
-    def _count(self, names: tuple[str, ...], page: RowPage | None = None) -> Generator[PolarRequest, RowPage, int]:
-        """How many events of these names the window holds, never more than there are.
+    def _count(self, names: tuple[str, ...], page: RowPage | None = None) -> Steps[int]:
+        """How many events of these names the window holds: by the rows where a page holds them all, else Polar's
+        count less what lies before the start or from the end on. Never more than there are.
 
-        By the rows where a page holds them all, else Polar's count less what lies before the start or from the end on.
-
-        :param page: the response for these names from :meth:`_list`, if it is in hand.
+        :param page: the response for these names, if it is in hand.
         """
-        page = page or (yield self._list(names, MAX_LIMIT))
+        query = self._query(names)
+        page = page or (yield query.request())
         inside = len(self._within(page.rows))
         if page.total_count <= len(page.rows):
             return inside
@@ -188,12 +182,12 @@ class EventWait:
         if page.rows and (page.rows[-1].ms > start or (page.rows[-1].ms == start and self.start == from_ms(start))):
             count = page.total_count - sum(row.timestamp < self.start for row in page.rows)
         else:
-            later = yield self._request(names, from_ms(start), self._before(), MAX_LIMIT)
+            later = yield query.between(start + 1, query.end).request()
             if not later.rows or later.rows[-1].ms <= start:
                 return inside
             count = inside + later.total_count - sum(row.ms <= start for row in later.rows)
-        if self.end is not None and self.end.microsecond:
-            last = yield self._list(names, MAX_LIMIT, "-timestamp")
+        if self.end is not None and self.end.microsecond % 1000:
+            last = yield query.request(sorting="-timestamp")
             if not last.rows or last.rows[-1].ms >= to_ms(self.end):
                 return inside
             count -= sum(row.timestamp >= self.end for row in last.rows)
@@ -213,27 +207,11 @@ class EventWait:
         one_is_enough = self.min_count == 1 and not self.fail_on and (self.match == "any" or len(self.names) == 1)
         return SHOWN if one_is_enough else MAX_LIMIT
 
-    def _before(self) -> datetime | None:
-        # Up to the whole second: servers before July 2026 truncated bounds to it and would leave the rest out.
-        if self.end is None or not self.end.microsecond:
-            return self.end
-        return self.end.replace(microsecond=0) + timedelta(seconds=1)
-
-    def _list(self, names: tuple[str, ...], limit: int, sorting: EventSorting = "timestamp") -> PolarRequest:
-        first = to_ms(self.start)
-        after = from_ms(first - 1) if first > to_ms(_EARLIEST) else None
-        return self._request(names, after, self._before(), limit, sorting)
-
-    def _request(
-        self,
-        names: tuple[str, ...],
-        after: datetime | None,
-        before: datetime | None,
-        limit: int,
-        sorting: EventSorting = "timestamp",
-    ) -> PolarRequest:
+    def _query(self, names: tuple[str, ...]) -> Query:
         filters = self.filters.model_copy(update={"name": list(names)})
-        return list_events(filters, start_timestamp=after, end_timestamp=before, limit=limit, sorting=sorting)
+        if self.end is None:
+            return Query.since(self.start, filters)
+        return Query.of(EventWindow(self.start, self.end), filters)
 
     def found(self, result: PollResult) -> dict[str, Any]:
         """The outcome of the wait, JSON-ready: ``{"count", "events", "start", "end"}``."""
@@ -254,9 +232,9 @@ class EventWait:
 
 
 def names_of(value: str | Sequence[str], what: str) -> tuple[str, ...]:
-    """Event names from one name or several, each once.
+    """Takes one event name or several and returns each once.
 
-    :raises PolarConfigurationError: something that is no name.
+    :raises PolarConfigurationError: a value is not an event name.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, Iterable) or isinstance(names, Mapping):
@@ -267,26 +245,6 @@ def names_of(value: str | Sequence[str], what: str) -> tuple[str, ...]:
         if not isinstance(name, str) or name.strip() in ("", "None"):
             raise PolarConfigurationError(f"{what} has {name!r}, which is no event name.")
     return tuple(dict.fromkeys(names))
-
-
-def run(poll: Generator[PolarRequest, RowPage, T], send: Callable[[PolarRequest], RowPage]) -> T:
-    """Drives a poll with a synchronous client's ``list_rows``."""
-    try:
-        request = next(poll)
-        while True:
-            request = poll.send(send(request))
-    except StopIteration as stop:
-        return cast(T, stop.value)
-
-
-async def arun(poll: Generator[PolarRequest, RowPage, T], send: Callable[[PolarRequest], Awaitable[RowPage]]) -> T:
-    """Drives a poll with an asynchronous client's ``list_rows``."""
-    try:
-        request = next(poll)
-        while True:
-            request = poll.send(await send(request))
-    except StopIteration as stop:
-        return cast(T, stop.value)
 
 
 def unknown_names(names: Sequence[str], known: Iterable[str]) -> list[str]:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Self
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT, PolarRequest, list_events
-from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
-from airflow_provider_polar.engine.reading.proof import SliceReport
-from airflow_provider_polar.engine.reading.reader import read_slice
-from airflow_provider_polar.engine.window import MICROSECOND, MILLISECOND, EventWindow, aware, moment_text
+from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.rows import EventRow, from_ms, to_ms
+from airflow_provider_polar.engine.drive import Steps
+from airflow_provider_polar.engine.reading.forward import read_slice
+from airflow_provider_polar.engine.reading.queries import Query
+from airflow_provider_polar.engine.window import MICROSECOND, EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 CELL_MS = 60_000
@@ -35,8 +36,6 @@ _DOUBTS = 5
 """Polls that read everything again where Polar counted more than it gave."""
 _ID_CHARS = 8
 _VERSION = 1
-
-Polling = Generator[PolarRequest, RowPage, "list[SeenEvent]"]
 
 
 class SeenEvent(NamedTuple):
@@ -194,8 +193,8 @@ class Watch:
         if self.overlap < timedelta(0):
             raise PolarConfigurationError(f"overlap is {self.overlap}; it cannot be negative.")
 
-    def poll(self, cursor: WatchCursor, now: datetime) -> Polling:
-        """One poll: yields requests, is sent their responses, returns the new events, oldest first.
+    def poll(self, cursor: WatchCursor, now: datetime) -> Steps[list[SeenEvent]]:
+        """One poll: the new events, oldest first.
 
         The cursor changes only at the end of a poll, so one that fails is simply made again.
 
@@ -203,7 +202,7 @@ class Watch:
         """
         filters = self.filters.model_copy(update={"name": list(self.names)})
         anchor = cursor.moment
-        page = yield list_events(filters, start_timestamp=anchor - MILLISECOND, limit=MAX_LIMIT, sorting="-timestamp")
+        page = yield Query.since(anchor, filters).request(sorting="-timestamp")
         rows = sorted({SeenEvent.of(row) for row in page.rows if row.timestamp >= anchor})
         fresh = [row for row in rows if cursor.is_new(row)]
         counted, doubts = page.total_count, 0
@@ -214,7 +213,12 @@ class Watch:
             new = fresh
         else:
             latest = max([now, *(row.timestamp for row in rows)])
-            rows, report = yield from _read(EventWindow(anchor, latest + timedelta(seconds=1)), filters)
+            rows = []
+            report = yield from read_slice(
+                EventWindow(anchor, latest + timedelta(seconds=1)),
+                filters,
+                lambda more, _: rows.extend(map(SeenEvent.of, more)),
+            )
             new, counted = cursor.learn(rows), report.counted
             if not report.proved:
                 doubts = cursor.doubts - 1 if cursor.doubts else _DOUBTS
@@ -239,25 +243,6 @@ class Watch:
 
     def _anchor(self, now: datetime) -> int:
         return to_ms(now - self.overlap) // CELL_MS
-
-
-def _read(
-    window: EventWindow, filters: EventFilters
-) -> Generator[PolarRequest, RowPage, tuple[list[SeenEvent], SliceReport]]:
-    """Every event of a window, and how far that is proved."""
-    rows: list[SeenEvent] = []
-    reading = read_slice(window, filters)
-    response: RowPage | None = None
-    while True:
-        try:
-            step = reading.send(response)
-        except StopIteration as stop:
-            return rows, stop.value
-        response = None
-        if isinstance(step, PolarRequest):
-            response = yield step
-        else:
-            rows += map(SeenEvent.of, step.rows)
 
 
 def payload_of(rows: Sequence[SeenEvent]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.driver import CompleteReader
+from airflow_provider_polar.engine.reading.reader import CompleteReader
 from airflow_provider_polar.engine.window import EventWindow
 
 

@@ -1,11 +1,13 @@
-"""Polar's event list as a plain function over a list of events: for laws that need thousands of answers."""
+"""Polar's event list as a plain function over a list of events: for laws that need thousands of responses."""
 
 from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -42,14 +44,31 @@ class Listed:
 
 
 @dataclass
+class Client:
+    """A client whose list responses a plain function gives."""
+
+    respond: Callable[[PolarRequest], RowPage]
+
+    def list_rows(self, request: PolarRequest, **_: Any) -> RowPage:
+        return self.respond(request)
+
+
+@dataclass
+class AsyncClient(Client):
+    """The same over asyncio."""
+
+    async def list_rows(self, request: PolarRequest, **_: Any) -> RowPage:
+        return self.respond(request)
+
+
+@dataclass
 class Listing:
-    """Answers list requests: exclusive bounds in whole milliseconds (or seconds), names, pages without a tie-breaker.
+    """Answers list requests: exclusive bounds in whole milliseconds, names, pages without a tie-breaker.
 
     :ivar asked: the requests so far.
     """
 
     events: list[Listed] = field(default_factory=list)
-    grain: int = 1
     asked: list[PolarRequest] = field(default_factory=list)
 
     def __call__(self, request: PolarRequest) -> RowPage:
@@ -73,7 +92,7 @@ class Listing:
         return RowPage([event.row() for event in shown if event.given], len(found) if shown else 0)
 
     def _bound(self, text: str | None) -> int | None:
-        return None if text is None else to_ms(datetime.fromisoformat(text)) // self.grain * self.grain
+        return None if text is None else to_ms(datetime.fromisoformat(text))
 
 
 def moments(start: datetime, *offsets: float) -> list[datetime]:

@@ -13,7 +13,7 @@ import msgspec
 
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.engine.files.layout import EVENT_FIELDS
-from airflow_provider_polar.engine.reading.proof import NOT_GIVEN, Discrepancy, SliceReport
+from airflow_provider_polar.engine.reading.reports import NOT_GIVEN, Discrepancy, SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow, moment_text
 
@@ -72,7 +72,7 @@ class MemoryReader:
         return len(self._in(window))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan:
-        return Plan([(part, self.count(part)) for part in window.split(self.pieces)])
+        return Plan([(part, self.count(part)) for part in window.steps(-(-window.duration // self.pieces))])
 
     def read(
         self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None

@@ -11,9 +11,15 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
-from airflow_provider_polar.engine.reading.proof import HandedOn, Reading, SliceReport
+from airflow_provider_polar.engine.drive import drive
+from airflow_provider_polar.engine.reading.forward import read_slice
+from airflow_provider_polar.engine.reading.reports import SliceReport
+from airflow_provider_polar.engine.reading.streaming import WindowStream
+from airflow_provider_polar.engine.window import EventWindow
+from tests.unit.engine.listing import Client
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -120,22 +126,29 @@ class Index:
         return RowPage([event.row() for event in rows if event.given], len(found) if shown else 0)
 
 
-def drive(reading: Reading[SliceReport], index: Index) -> tuple[list[EventRow], SliceReport]:
-    """The rows handed on, and the report."""
+def read(window: EventWindow, respond: Callable[[PolarRequest], RowPage]) -> tuple[list[EventRow], SliceReport]:
+    """The rows of a slice that were handed on, and the report."""
     rows: list[EventRow] = []
-    response = None
-    while True:
-        try:
-            step = reading.send(response)
-        except StopIteration as stop:
-            return rows, stop.value
-        response = None
-        if isinstance(step, HandedOn):
-            rows += step.rows
-            assert step.so_far.rows == len(rows)
-            assert rows[-1].timestamp < step.so_far.window.end
-        else:
-            response = index(step)
+
+    def sink(more: list[EventRow], so_far: SliceReport) -> None:
+        rows.extend(more)
+        assert more
+        assert so_far.rows == len(rows)
+        assert rows[-1].timestamp < so_far.window.end
+
+    return rows, drive(Client(respond), read_slice(window, EventFilters(), sink))  # type: ignore[arg-type]
+
+
+def stream(
+    window: EventWindow, respond: Callable[[PolarRequest], RowPage], **options: Any
+) -> tuple[list[EventRow], WindowStream]:
+    """The rows of a window that was read in one pass, and how that went."""
+    rows: list[EventRow] = []
+    streamed = WindowStream(window, EventFilters(), **options)
+    while not streamed.ended:
+        rows += drive(Client(respond), streamed.read_on())  # type: ignore[arg-type]
+        assert streamed.rows == len(rows)
+    return rows, streamed
 
 
 def moment(ms: int) -> datetime:

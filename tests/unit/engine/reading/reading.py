@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.engine.reading.driver import CompleteReader
-from airflow_provider_polar.engine.reading.proof import SliceReport
+from airflow_provider_polar.engine.reading.reader import CompleteReader
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.testing import LocalPolar
 

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_polar.api.client import AsyncPolarClient
-from airflow_provider_polar.engine.reading.driver import AsyncCompleteReader
+from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.engine.drive import adrive
+from airflow_provider_polar.engine.reading.forward import read_slice
+from airflow_provider_polar.engine.reading.queries import count_window
+from airflow_provider_polar.engine.reading.slices import find_changed, plan_slices
+from airflow_provider_polar.engine.reading.streaming import WindowStream
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 from tests.unit.engine.reading.reading import DAY, MICROSECOND, TOKEN, WINDOW, Readings, event, readings, scattered
@@ -551,21 +556,19 @@ async def test_asyncio_gives_the_same() -> None:
         report = polar.read()
         polar.polar.clear_requests()
         async with AsyncPolarClient(TOKEN, base_url=polar.polar.base_url) as client:
-            reader = AsyncCompleteReader(client)
+            filters = EventFilters()
             rows: list[Any] = []
-            assert await reader.read(WINDOW, lambda more, so_far: rows.extend(more)) == report
+            read = read_slice(WINDOW, filters, lambda more, so_far: rows.extend(more))
+            assert await adrive(client, read) == report
             assert [row.id for row in rows] == [row.id for row in polar.rows]
-            assert await reader.verify([report]) == []
-            assert await reader.count(WINDOW) == report.counted
-            assert (await reader.plan(WINDOW, target_rows=500)).slices == polar.reader.plan(
+            assert await adrive(client, find_changed([report], filters)) == []
+            assert await adrive(client, count_window(WINDOW, filters)) == report.counted
+            assert (await adrive(client, plan_slices(WINDOW, filters, target_rows=500))).slices == polar.reader.plan(
                 WINDOW, target_rows=500
             ).slices
             streamed: list[str] = []
-            with pytest.raises(PolarIncompleteError):
-                await _stream(reader, streamed)
+            stream = WindowStream(WINDOW, filters)
+            while not stream.ended:
+                streamed += [row.id for row in await adrive(client, stream.read_on())]
+            assert stream.missing
             assert streamed == [row.id for row in polar.rows]
-
-
-async def _stream(reader: AsyncCompleteReader, ids: list[str]) -> None:
-    async for row in reader.iter_rows(WINDOW):
-        ids.append(row.id)

@@ -1,4 +1,4 @@
-"""Servers that lie: the reader's decisions fed by hand. No answers make it loop, none make it claim a proof."""
+"""Servers that lie: the reader's decisions fed by hand. No responses make it loop, none make it claim a proof."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -13,18 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
-from airflow_provider_polar.engine.reading.chunks import read_proved
-from airflow_provider_polar.engine.reading.proof import HandedOn, Reading, SliceReport
-from airflow_provider_polar.engine.reading.reader import read_slice
+from airflow_provider_polar.engine.drive import Steps, drive
 from airflow_provider_polar.engine.reading.slices import find_changed, plan_slices
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
+from tests.unit.engine.listing import Client
+from tests.unit.engine.reading.index import read, stream
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 WINDOW = EventWindow(DAY, DAY + timedelta(days=1))
 NO_FILTERS = EventFilters()
 Server = Callable[[dict[str, str]], RowPage]
+Reading = Callable[..., tuple[list[EventRow], Any]]
+T = TypeVar("T")
 
 
 def row(number: int, ms: int) -> EventRow:
@@ -49,24 +53,29 @@ def before(params: dict[str, str]) -> int:
     return to_ms(datetime.fromisoformat(params["end_timestamp"]))
 
 
-def drive(reading: Reading[SliceReport], server: Server, most: int) -> tuple[list[EventRow], SliceReport]:
-    rows: list[EventRow] = []
-    answer = None
-    for _ in range(most):
-        try:
-            step = reading.send(answer)
-        except StopIteration as stop:
-            return rows, stop.value
-        if isinstance(step, HandedOn):
-            rows += step.rows
-            answer = None
-        else:
-            answer = server(dict(step.params))
-    pytest.fail(f"still asking after {most} requests")
+class Bounded:
+    """Responds as a server does, and fails the test after so many requests."""
+
+    def __init__(self, server: Server, most: int) -> None:
+        self.server, self.most, self.requests = server, most, 0
+
+    def __call__(self, request: PolarRequest) -> RowPage:
+        self.requests += 1
+        if self.requests > self.most:
+            pytest.fail(f"still requesting after {self.most} requests")
+        return self.server(dict(request.params))
+
+
+def read_all(server: Server, most: int, window: EventWindow = WINDOW) -> tuple[list[EventRow], Any]:
+    return read(window, Bounded(server, most))
+
+
+def stream_all(server: Server, most: int) -> tuple[list[EventRow], Any]:
+    return stream(WINDOW, Bounded(server, most))
 
 
 def always_more(params: dict[str, str]) -> RowPage:
-    """A full page of new events a millisecond apart, whatever is asked, and as many to come."""
+    """A full page of new events a millisecond apart, whatever is requested, and as many to come."""
     start = after(params) + 1
     return RowPage([row(ms, ms) for ms in range(start, min(start + 100, before(params)))], 500)
 
@@ -80,7 +89,7 @@ def one_row_a_page(params: dict[str, str]) -> RowPage:
 
 
 def the_same_hundred(params: dict[str, str]) -> RowPage:
-    """One moment that no cut makes smaller."""
+    """One moment that no split makes smaller."""
     ms = to_ms(DAY) + 1
     held = after(params) < ms < before(params)
     return RowPage([row(n, ms) for n in range(100)] if held else [], 10**6 if held else 0)
@@ -98,19 +107,19 @@ def rows_from_after(params: dict[str, str]) -> RowPage:
     "server",
     [always_more, always_empty, one_row_a_page, the_same_hundred],
 )
-@pytest.mark.parametrize("read", [read_slice, read_proved])
-def test_work_is_bounded(server: Server, read: Callable[..., Reading[SliceReport]]) -> None:
-    rows, report = drive(read(WINDOW, NO_FILTERS), server, most=40_000)
-    assert not report.proved
+@pytest.mark.parametrize("read_window", [read_all, stream_all])
+def test_work_is_bounded(server: Server, read_window: Reading) -> None:
+    rows, report = read_window(server, most=40_000)
+    assert report.missing
     assert len({item.id for item in rows}) == len(rows) == report.rows
     assert rows == sorted(rows, key=lambda item: (item.timestamp, item.id))
 
 
 @pytest.mark.parametrize("server", [rows_from_before, rows_from_after])
-@pytest.mark.parametrize("read", [read_slice, read_proved])
-def test_rows_that_were_not_requested_are_refused(server: Server, read: Callable[..., Reading[SliceReport]]) -> None:
+@pytest.mark.parametrize("read_window", [read_all, stream_all])
+def test_rows_that_were_not_requested_are_refused(server: Server, read_window: Reading) -> None:
     with pytest.raises(PolarIncompleteError, match="outside the bounds"):
-        drive(read(WINDOW, NO_FILTERS), server, most=1_000)
+        read_window(server, most=1_000)
 
 
 @settings(max_examples=40, deadline=None)
@@ -125,7 +134,7 @@ def test_nonsense_is_bounded_and_stays_in_order(seed: int, most_rows: int, most_
         rows = [row(rng.randrange(10**6), ms) for ms in moments if low < ms < high]
         return RowPage(rows, rng.randint(0, most_counted))
 
-    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=60_000)
+    rows, report = read_all(server, most=60_000)
     assert all(item.timestamp in WINDOW for item in rows)
     assert [item.timestamp for item in rows] == sorted(item.timestamp for item in rows)
     assert report.rows == len(rows)
@@ -162,14 +171,14 @@ def test_a_loss_masked_by_an_arrival_is_seen_by_the_final_count() -> None:
             index.rows.append(row(999, start + 10_000))
         return index(params)
 
-    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=100)
+    rows, report = read_all(server, most=100)
     assert len(rows) == 150
     assert report.proved
-    changed, _ = _answered(find_changed([report], NO_FILTERS), index)
+    changed, _ = _driven(find_changed([report], NO_FILTERS), index)
     assert changed == [WINDOW]
-    rows, report = drive(read_proved(WINDOW, NO_FILTERS), index, most=100)
+    rows, report = stream_all(index, most=100)
     assert len(rows) == 151
-    assert report.proved
+    assert not report.missing
 
 
 def test_an_absurd_first_count_costs_next_to_nothing() -> None:
@@ -180,11 +189,11 @@ def test_an_absurd_first_count_costs_next_to_nothing() -> None:
         return RowPage(page.rows, 10**9 if next(requests) == 1 else page.total_count)
 
     requests = itertools.count(1)
-    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=40)
+    rows, report = read_all(server, most=40)
     assert (len(rows), report.proved, report.counted) == (1_000, True, 1_000)
     assert report.requests <= 13
     requests = itertools.count(1)
-    plan, planned = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)  # type: ignore[arg-type]
+    plan, planned = _driven(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)
     assert planned <= 11
     assert len(plan.slices) <= 11  # type: ignore[attr-defined]
 
@@ -199,7 +208,7 @@ def test_an_absurd_count_of_a_discrepancy_costs_next_to_nothing() -> None:
         page = index(params)
         return RowPage(page.rows[: 59 if number == 1 else 100], 10**9 if number in (2, 3) else page.total_count)
 
-    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=60)
+    rows, report = read_all(server, most=60)
     assert (len(rows), report.proved, report.counted) == (60, True, 60)
 
 
@@ -211,7 +220,7 @@ def test_a_count_of_a_discrepancy_that_stays_absurd_is_not_examined_for_ever() -
         page = index(params)
         return RowPage(page.rows, page.total_count if any("[" in name for name in params) else 10**9)
 
-    rows, report = drive(read_slice(WINDOW, NO_FILTERS), server, most=40_000)
+    rows, report = read_all(server, most=40_000)
     assert (len(rows), report.proved) == (60, False)
 
 
@@ -221,45 +230,36 @@ def test_a_count_that_stays_absurd_is_planned_no_further_than_there_are_rows() -
     def server(params: dict[str, str]) -> RowPage:
         return RowPage(index(params).rows, 10**9)
 
-    _, planned = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)  # type: ignore[arg-type]
+    _, planned = _driven(plan_slices(WINDOW, NO_FILTERS, target_rows=100), server)
     assert planned < 30
 
 
-def _answered(asking: Reading[list[EventWindow]], server: Server) -> tuple[list[EventWindow], int]:
-    answer, requests = None, 0
-    while True:
-        try:
-            step = asking.send(answer)
-        except StopIteration as stop:
-            return stop.value, requests
-        assert not isinstance(step, HandedOn)
-        answer, requests = server(dict(step.params)), requests + 1
+def _driven(steps: Steps[T], server: Server) -> tuple[T, int]:
+    """The result of the steps, and how many requests they took."""
+    bounded = Bounded(server, 10_000)
+    return drive(Client(bounded), steps), bounded.requests  # type: ignore[arg-type]
 
 
 def test_a_changed_slice_is_found_by_halving() -> None:
     index = Index([to_ms(DAY) + 60_000 * n for n in range(1_024)])
     reports = []
-    for window in WINDOW.split(64):
-        _, report = drive(read_slice(window, NO_FILTERS), index, most=100)
+    windows = list(WINDOW.steps(WINDOW.duration / 64))
+    for window in windows:
+        _, report = read_all(index, 100, window)
         reports.append(report)
     index.rows.append(row(5_000, to_ms(DAY) + 7_000_001))
-    changed, requests = _answered(find_changed(reports, NO_FILTERS), index)
-    assert changed == [window for window in WINDOW.split(64) if DAY + timedelta(milliseconds=7_000_001) in window]
+    changed, requests = _driven(find_changed(reports, NO_FILTERS), index)
+    assert changed == [
+        window for window in WINDOW.steps(WINDOW.duration / 64) if DAY + timedelta(milliseconds=7_000_001) in window
+    ]
     assert requests <= 2 * 6 + 1
 
 
 def test_plans_skip_places_that_the_store_lacks() -> None:
     index = Index([to_ms(DAY) + 1_000 * n for n in range(1_000)])
     index.hidden = {item.id for item in index.rows[300:400]}
-    plan, _ = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
+    plan, _ = _driven(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
     assert [count for _, count in plan.slices] == [250, 250, 250, 250]  # type: ignore[misc]
     index.hidden = {item.id for item in index.rows[240:260]}
-    plan, _ = _answered(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
+    plan, _ = _driven(plan_slices(WINDOW, NO_FILTERS, target_rows=250), index)  # type: ignore[arg-type]
     assert [count for _, count in plan.slices] == [500, 250, 250]  # type: ignore[misc]
-
-
-def test_a_request_needs_its_response() -> None:
-    reading = read_slice(WINDOW, NO_FILTERS)
-    next(reading)
-    with pytest.raises(TypeError, match="answered"):
-        next(reading)

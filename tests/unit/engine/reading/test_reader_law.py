@@ -8,11 +8,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.engine.reading.chunks import read_proved
-from airflow_provider_polar.engine.reading.reader import read_slice
+from airflow_provider_polar.engine.drive import drive
 from airflow_provider_polar.engine.reading.slices import find_changed
 from airflow_provider_polar.engine.window import EventWindow
-from tests.unit.engine.reading.index import Index, Indexed, drive, moment
+from tests.unit.engine.listing import Client
+from tests.unit.engine.reading.index import Index, Indexed, moment, read, stream
 
 NO_FILTERS = EventFilters()
 SECOND = EventWindow(moment(0), moment(1_000))
@@ -47,7 +47,7 @@ def events(rng: random.Random, number: int, moments: int, values: int, copies: i
 @example(seed=1525164854, number=119, moments=134, values=40, copies=3, lost=0.01, collapsed=True)
 def test_everything_once_and_never_falsely_complete(seed, number, moments, values, copies, lost, collapsed) -> None:  # type: ignore[no-untyped-def]
     index = Index(events(random.Random(seed), number, moments, values, copies, lost), collapsed)
-    rows, report = drive(read_slice(SECOND, NO_FILTERS), index)
+    rows, report = read(SECOND, index)
     assert [(row.timestamp, row.id) for row in rows] == sorted({(row.timestamp, row.id) for row in rows})
     assert report.counted == index.places
     if any(not event.given for event in index.events):
@@ -83,25 +83,19 @@ def test_arrivals_between_any_two_requests(seed, number, moments, copies, arriva
 
     index = Index(events(rng, number, moments, 10**6, copies, 0), collapsed, arrive)
     at_first = index.given
-    rows, report = drive(read_slice(SECOND, NO_FILTERS), index)
+    rows, report = read(SECOND, index)
     ids = [row.id for row in rows]
     assert len(set(ids)) == len(ids)
     assert at_first <= set(ids) <= index.given
     new.clear()
-    response = None
-    checking = find_changed([report], NO_FILTERS)
-    try:
-        while True:
-            response = index(checking.send(response))
-    except StopIteration as stop:
-        changed = stop.value
+    changed = drive(Client(index), find_changed([report], NO_FILTERS))  # type: ignore[arg-type]
     if not changed and report.proved:
         assert set(ids) == index.given
 
 
 @settings(LAW, max_examples=40)
 @given(seed=st.integers(0, 2**32), number=st.integers(1, 300), collapsed=st.booleans())
-def test_a_window_read_in_proved_chunks(seed: int, number: int, collapsed: bool) -> None:
+def test_a_window_read_in_one_pass(seed: int, number: int, collapsed: bool) -> None:
     rng = random.Random(seed)
     new = events(rng, 3, 100, 10**6, 2, 0)
 
@@ -112,9 +106,9 @@ def test_a_window_read_in_proved_chunks(seed: int, number: int, collapsed: bool)
 
     index = Index(events(rng, number, 150, 10**6, 2, 0), collapsed, arrive)
     at_first = index.given
-    rows, report = drive(read_proved(SECOND, NO_FILTERS, chunk_rows=60), index)
+    rows, streamed = stream(SECOND, index, slice_rows=60)
     ids = [row.id for row in rows]
     assert len(set(ids)) == len(ids)
     assert rows == sorted(rows, key=lambda row: (row.timestamp, row.id))
     assert at_first <= set(ids)
-    assert report.rows == len(rows)
+    assert streamed.rows == len(rows)

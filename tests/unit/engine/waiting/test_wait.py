@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.engine.waiting.wait import SHOWN, EventWait, PollResult, arun, run, unknown_names
+from airflow_provider_polar.engine.drive import adrive, drive
+from airflow_provider_polar.engine.waiting.wait import SHOWN, EventWait, PollResult, unknown_names
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarError
-from tests.unit.engine.listing import Listed, Listing
+from tests.unit.engine.listing import AsyncClient, Client, Listed, Listing
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
 US = timedelta(microseconds=1)
@@ -22,26 +23,24 @@ def paid(*moments: datetime, name: str = "order.paid", **more) -> list[Listed]: 
     return [Listed(moment, name, **more) for moment in moments]
 
 
-def look(events: list[Listed], *, grain: int = 1, **wait) -> tuple[PollResult, int]:  # type: ignore[no-untyped-def]
+def look(events: list[Listed], **wait) -> tuple[PollResult, int]:  # type: ignore[no-untyped-def]
     """The result of one poll, and the number of its requests."""
-    listing = Listing(events, grain)
-    result = run(EventWait.of(**({"event_name": "order.paid", "start": T} | wait)).poll(), listing)
+    listing = Listing(events)
+    result = drive(Client(listing), EventWait.of(**({"event_name": "order.paid", "start": T} | wait)).poll())
     return result, len(listing.asked)
 
 
-@pytest.mark.parametrize("grain", [1, 1000])
 @pytest.mark.parametrize("start", [T, T + 500 * US, T + 7 * MS + 3 * US])
 @pytest.mark.parametrize(("offset", "found"), [(-US, False), (0 * US, True), (US, True)])
-def test_start_is_exact_to_the_microsecond(grain: int, start: datetime, offset: timedelta, found: bool) -> None:
-    result, requests = look(paid(start + offset), start=start, grain=grain)
+def test_start_is_exact_to_the_microsecond(start: datetime, offset: timedelta, found: bool) -> None:
+    result, requests = look(paid(start + offset), start=start)
     assert (result.state == "found", requests) == (found, 1)
 
 
-@pytest.mark.parametrize("grain", [1, 1000])
 @pytest.mark.parametrize("end", [T + timedelta(hours=1), T + timedelta(hours=1, microseconds=1500)])
 @pytest.mark.parametrize(("offset", "found"), [(-US, True), (0 * US, False), (US, False)])
-def test_end_is_exact_to_the_microsecond(grain: int, end: datetime, offset: timedelta, found: bool) -> None:
-    result, requests = look(paid(end + offset), end=end, grain=grain)
+def test_end_is_exact_to_the_microsecond(end: datetime, offset: timedelta, found: bool) -> None:
+    result, requests = look(paid(end + offset), end=end)
     assert (result.state == "found", requests) == (found, 1)
 
 
@@ -53,12 +52,11 @@ def test_a_hundred_events_just_before_the_start_hide_nothing() -> None:
     assert (result.state, result.count) == ("found", 1)
 
 
-@pytest.mark.parametrize("grain", [1, 1000])
-def test_beyond_a_page_what_lies_before_start_and_from_end_on_is_not_counted(grain: int) -> None:
+def test_beyond_a_page_what_lies_before_start_and_from_end_on_is_not_counted() -> None:
     start, end = T + 500 * US, T + timedelta(hours=1, microseconds=700)
     outside = paid(*[T + i * US for i in range(20)], *[end + i * US for i in range(30)])
     inside = paid(*[start + i * MS for i in range(1, 201)])
-    wait = {"start": start, "end": end, "grain": grain}
+    wait = {"start": start, "end": end}
     result, _ = look(outside + inside, min_count=200, **wait)
     assert (result.state, result.count) == ("found", 200)
     assert look(outside + inside, min_count=201, **wait)[0].state == "waiting"
@@ -153,13 +151,10 @@ EDGES = (T, T + 250 * US, T + MS, T + timedelta(seconds=1), T + timedelta(second
     min_count=st.sampled_from([1, 2, 10, 100, 101, 140]),
     names=st.sampled_from([NAMES[:1], NAMES[:2]]),
     fail_on=st.sampled_from([(), NAMES[2:]]),
-    grain=st.sampled_from([1, 1000]),
 )
-@example(
-    [(EDGES[1], -3, NAMES[0], 150, 0), (EDGES[2], 0, NAMES[0], 150, 1)], EDGES[1], None, "any", 140, NAMES[:1], (), 1
-)
-def test_a_wait_ends_exactly_when_it_should(crowds, start, end, match, min_count, names, fail_on, grain) -> None:  # type: ignore[no-untyped-def]
-    """Any number of events around the edges, in and out of order, on a server of either grain."""
+@example([(EDGES[1], -3, NAMES[0], 150, 0), (EDGES[2], 0, NAMES[0], 150, 1)], EDGES[1], None, "any", 140, NAMES[:1], ())
+def test_a_wait_ends_exactly_when_it_should(crowds, start, end, match, min_count, names, fail_on) -> None:  # type: ignore[no-untyped-def]
+    """Any number of events around the edges, in and out of order."""
     events = [
         Listed(edge + offset * US + i * step * US, name)
         for edge, offset, name, many, step in crowds
@@ -173,16 +168,16 @@ def test_a_wait_ends_exactly_when_it_should(crowds, start, end, match, min_count
         else sum(per_name[name] for name in names) >= min_count
     )
     wait = {"event_name": names, "start": start, "end": end, "match": match, "min_count": min_count}
-    result, requests = look(events, fail_on=fail_on, grain=grain, **wait)
+    result, requests = look(events, fail_on=fail_on, **wait)
     assert requests <= 8
     if fail_on and per_name[NAMES[2]]:
         assert result.state != "found"
     else:
-        # Never too early. Too late only where more than a page of events shares the start's millisecond (or, on a
-        # server that cuts bounds to seconds, its second) and lies on both its sides.
+        # Never too early. Too late only where more than a page of events shares the millisecond of a bound and lies
+        # on both its sides.
         assert result.state != "found" or enough
-        crowded = sum(abs(event.timestamp - start) < grain * MS + MS for event in events) > SHOWN
-        crowded |= end is not None and sum(abs(event.timestamp - end) < timedelta(seconds=1) for event in events) > 99
+        crowded = sum(abs(event.timestamp - start) < 2 * MS for event in events) > SHOWN
+        crowded |= end is not None and sum(abs(event.timestamp - end) < 2 * MS for event in events) > 99
         if enough and not crowded:
             assert result.state == "found"
             assert result.count == sum(per_name[name] for name in names)
@@ -190,12 +185,8 @@ def test_a_wait_ends_exactly_when_it_should(crowds, start, end, match, min_count
 
 async def test_asynchronously_it_is_the_same_decision() -> None:
     listing = Listing(paid(T))
-
-    async def send(request):  # type: ignore[no-untyped-def]
-        return listing(request)
-
     wait = EventWait.of("order.paid", start=T)
-    assert await arun(wait.poll(), send) == run(wait.poll(), listing)
+    assert await adrive(AsyncClient(listing), wait.poll()) == drive(Client(listing), wait.poll())
 
 
 @pytest.mark.parametrize(
@@ -235,12 +226,9 @@ def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyp
     wait = EventWait.of("order.paid", start=T, filters={"external_customer_id": "c1"})
     with PolarClient(polar_server.token, base_url=polar_server.base_url) as client:
         polar_server.add_events([{"name": "order.paid", "external_customer_id": "c2", "timestamp": T}])
-        assert run(wait.poll(), client.list_rows).state == "waiting"
+        assert drive(client, wait.poll()).state == "waiting"
         polar_server.add_events([{"name": "order.paid", "external_customer_id": "c1", "timestamp": T}])
-        assert run(wait.poll(), client.list_rows).state == "found"
+        assert drive(client, wait.poll()).state == "found"
         polar_server.fail("status", path="list")
         with pytest.raises(PolarError):
-            run(
-                wait.poll(),
-                lambda request: client.list_rows(request, retries=client.wire.retries.__class__(attempts=1)),
-            )
+            drive(client, wait.poll(), retries=client.wire.retries.__class__(attempts=1))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import RowPage
+from airflow_provider_polar.engine.drive import drive
 from airflow_provider_polar.engine.waiting import watch as watching
-from airflow_provider_polar.engine.waiting.wait import run
 from airflow_provider_polar.engine.waiting.watch import SeenEvent, Watch, WatchCursor, payload_of
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from tests.unit.engine.listing import Listed, Listing
+from tests.unit.engine.listing import Client, Listed, Listing
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
 OVERLAP = timedelta(minutes=15)
@@ -33,7 +33,7 @@ def restarted(cursor: WatchCursor) -> WatchCursor:
 
 
 def poll(listing: Listing, cursor: WatchCursor, now: datetime, watch: Watch = PAID) -> list[str]:
-    return [row.id for row in run(watch.poll(cursor, now), listing)]
+    return [row.id for row in drive(Client(listing), watch.poll(cursor, now))]
 
 
 def first_run(listing: Listing, now: datetime = T, watch: Watch = PAID) -> WatchCursor:
@@ -129,6 +129,29 @@ def test_counted_twice_is_delivered_once_and_counted_only_when_given() -> None:
     assert poll(listing, cursor, T + seconds(5)) == []
 
 
+def test_events_beyond_the_newest_page_that_are_counted_before_they_are_given_are_delivered() -> None:
+    listing = Listing([Listed(T - seconds(i)) for i in range(300)])
+    cursor = first_run(listing)
+    missing = Listed(T - seconds(200), given=False)
+    listing.events.append(missing)
+    assert poll(listing, cursor, T + seconds(3)) == []
+    listing.events[-1] = Listed(missing.timestamp, id=missing.id)
+    assert poll(listing, restarted(cursor), T + seconds(4)) == [missing.id]
+
+
+def test_an_event_that_is_never_given_is_not_read_for_again_for_ever() -> None:
+    listing = Listing([Listed(T - seconds(i)) for i in range(300)])
+    cursor = first_run(listing)
+    listing.events.append(Listed(T - seconds(200), given=False))
+    requests = []
+    for second in range(10):
+        listing.asked.clear()
+        assert poll(listing, cursor, T + seconds(second)) == []
+        requests.append(len(listing.asked))
+    assert all(number > 1 for number in requests[:6])
+    assert requests[6:] == [1, 1, 1, 1]
+
+
 def test_a_short_page_makes_nothing_come_twice() -> None:
     listing = Listing([Listed(T + seconds(i)) for i in range(20)])
     cursor = WatchCursor.beginning(T)
@@ -139,7 +162,7 @@ def test_a_short_page_makes_nothing_come_twice() -> None:
         page = short(request)
         return RowPage(page.rows[:3], page.total_count)
 
-    assert run(PAID.poll(cursor, T + seconds(40)), cut) == []
+    assert drive(Client(cut), PAID.poll(cursor, T + seconds(40))) == []
     assert poll(listing, cursor, T + seconds(50)) == []
 
 
@@ -154,7 +177,7 @@ def test_a_poll_that_fails_changes_nothing() -> None:
         return listing(request)
 
     with pytest.raises(ConnectionError):
-        run(PAID.poll(cursor, T + seconds(60)), broken)
+        drive(Client(broken), PAID.poll(cursor, T + seconds(60)))
     assert cursor.to_dict() == before
     assert len(poll(listing, cursor, T + seconds(60))) == 500
 
@@ -219,12 +242,12 @@ def test_every_event_once_whatever_arrives_when(arrivals, restarts, kept) -> Non
 def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyped-def]
     with PolarClient(polar_server.token, base_url=polar_server.base_url) as client:
         cursor = PAID.beginning(T)
-        assert run(PAID.poll(cursor, T), client.list_rows) == []
+        assert drive(client, PAID.poll(cursor, T)) == []
         ids = polar_server.add_events(
             {"name": "order.paid", "external_customer_id": "c", "timestamp": T + seconds(i // 300)} for i in range(900)
         )
         polar_server.add_events([{"name": "order.other", "external_customer_id": "c", "timestamp": T}])
-        new = run(PAID.poll(cursor, T + seconds(60)), client.list_rows)
+        new = drive(client, PAID.poll(cursor, T + seconds(60)))
         assert {row.id for row in new} == set(ids)
         assert len(new) == len(ids)
         payload = payload_of(new)
