@@ -28,10 +28,10 @@ from airflow_provider_polar.engine.ingesting.batches import (
 from airflow_provider_polar.engine.ingesting.content import FieldProblem
 from airflow_provider_polar.engine.ingesting.dispatcher import Dispatcher, Progress
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
-from airflow_provider_polar.engine.ingesting.parents import HeldEvents, missing_parents
+from airflow_provider_polar.engine.ingesting.journal import EncodedEvent, Journal
+from airflow_provider_polar.engine.ingesting.parents import missing_parents
 from airflow_provider_polar.engine.ingesting.rejected import FilePath, RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
-from airflow_provider_polar.engine.ingesting.spool import Spool, Spooled
 from airflow_provider_polar.engine.ingesting.validation import EventValidator, RowProblem, place_text
 from airflow_provider_polar.exceptions import (
     PolarApiError,
@@ -201,11 +201,10 @@ class Ingest:
         options, reading = self._options, _Reading(sources, self._log)
         with (
             RejectedRows(self._rejected_path, options.owner or options.scope) as rejected,
-            Spool(options.batch_size) as spool,
-            HeldEvents() as held,
+            Journal(options.batch_size) as journal,
             Dispatcher(
                 self._client,
-                spool,
+                journal,
                 sources,
                 rejected,
                 skip=options.on_invalid == "skip",
@@ -216,15 +215,18 @@ class Ingest:
             ) as dispatcher,
         ):
             try:
-                with Identities(options.scope) as identities:
-                    self._read(rows, mapping, reading, identities, rejected, spool, held, dispatcher)
-                    if len(reading.conflicting):
-                        raise self._conflict(reading, dispatcher)
-                    self._refuse_if_invalid(reading)
-                    parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
-                self._release(held, parents, reading, rejected, spool)
+                identities = Identities(options.scope, journal.database)
+                self._read(rows, mapping, reading, identities, rejected, journal, dispatcher)
+                if len(reading.conflicting):
+                    raise self._conflict(reading, dispatcher)
                 self._refuse_if_invalid(reading)
-                return self._send(spool, dispatcher, reading, rejected)
+                parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
+                for orphan, reason in journal.release(parents):
+                    self._set_aside(
+                        orphan.place, [("parent_id", reason)], msgspec.json.decode(orphan.payload), reading, rejected
+                    )
+                self._refuse_if_invalid(reading)
+                return self._send(journal, dispatcher, reading, rejected)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
             except (PolarInvalidEventsError, PolarIngestIncompleteError) as error:
@@ -238,8 +240,7 @@ class Ingest:
         reading: _Reading,
         identities: Identities,
         rejected: RejectedRows,
-        spool: Spool,
-        held: HeldEvents,
+        journal: Journal,
         dispatcher: Dispatcher,
     ) -> None:
         validate = EventValidator()
@@ -263,20 +264,26 @@ class Ingest:
                 event["external_id"] = identity
                 payload = encode_event(event)
                 if len(payload) <= MAX_EVENT_BYTES:
-                    one = Spooled(*place, payload)
+                    one = EncodedEvent(*place, payload)
                     if len(reading.first) < _SHOWN:
                         reading.first.append(payload)
                     if parent is not None or (skip and is_explicit):
-                        held.add(one, identity, parent)
-                    elif (batch := spool.add(one)) is not None and at_once:
+                        journal.hold(one, identity, parent)
+                    elif (batch := journal.add(one)) is not None and at_once:
                         if not batch.number:
                             # Before anything is billed: a path that cannot be written would fail the task after it.
                             rejected.expect_writable()
                         dispatcher.offer(batch)
                     continue
                 problems = [("", f"has {len(payload)} bytes as JSON; Polar takes {MAX_EVENT_BYTES} at most")]
-            reading.problem(place, problems)
-            rejected.add(reading.sources[row.source], row.number, problems, row.value)
+            self._set_aside(place, problems, row.value, reading, rejected)
+
+    @staticmethod
+    def _set_aside(
+        place: Place, problems: Sequence[FieldProblem], event: Any, reading: _Reading, rejected: RejectedRows
+    ) -> None:
+        reading.problem(place, problems)
+        rejected.add(reading.sources[place[0]], place[1], problems, event)
 
     def _refuse_if_invalid(self, reading: _Reading) -> None:
         if len(reading.invalid) and self._options.on_invalid == "fail":
@@ -327,25 +334,9 @@ class Ingest:
                 retryable=error.retryable,
             ) from error
 
-    def _release(
-        self, held: HeldEvents, parents: dict[str, str], reading: _Reading, rejected: RejectedRows, spool: Spool
-    ) -> None:
-        """Spools the events held back, each after its parent, without those whose parent is not there."""
-        generation = 0
-        for one in held.release(parents):
-            if one.reason is not None:
-                problems = [("parent_id", one.reason)]
-                reading.problem(one.event.place, problems)
-                source, number = one.event.place
-                rejected.add(reading.sources[source], number, problems, msgspec.json.decode(one.event.payload))
-                continue
-            if one.generation > generation:
-                spool.cut(next_generation=True)
-                generation = one.generation
-            spool.add(one.event)
-        spool.cut()
-
-    def _send(self, spool: Spool, dispatcher: Dispatcher, reading: _Reading, rejected: RejectedRows) -> IngestSummary:
+    def _send(
+        self, journal: Journal, dispatcher: Dispatcher, reading: _Reading, rejected: RejectedRows
+    ) -> IngestSummary:
         if self._options.dry_run:
             for payload in reading.first:
                 self._log.info("Would send: %s", payload.decode())
@@ -353,15 +344,15 @@ class Ingest:
                 "Dry run: %s read, %s rejected, %s in %s would be sent; nothing was sent.",
                 counted(reading.rows, "row"),
                 f"{rejected.count:,}",
-                counted(spool.events, "event"),
-                counted(len(spool.batches), "batch"),
+                counted(journal.events, "event"),
+                counted(len(journal.batches), "batch"),
             )
             self._tell_reasons(rejected)
             path = rejected.publish()
-            return IngestSummary(reading.rows, 0, reading.repeated, rejected.count, len(spool.batches), path)
+            return IngestSummary(reading.rows, 0, reading.repeated, rejected.count, len(journal.batches), path)
         # Before anything is billed: a path that cannot be written would fail the task after it.
         set_aside, path = rejected.count, rejected.publish()
-        if spool.batches:
+        if journal.batches:
             dispatcher.run()
         if rejected.count > set_aside:
             path = rejected.publish()
@@ -371,7 +362,7 @@ class Ingest:
             dispatcher.inserted,
             dispatcher.duplicates + reading.repeated,
             rejected.count,
-            len(spool.batches),
+            len(journal.batches),
             path,
         )
         self._tell(summary, dispatcher, rejected, time.monotonic() - reading.started)

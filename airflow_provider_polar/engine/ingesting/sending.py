@@ -13,7 +13,7 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.engine.ingesting.content import FieldProblem
-from airflow_provider_polar.engine.ingesting.spool import Packed, Spooled
+from airflow_provider_polar.engine.ingesting.journal import EncodedEvent
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarError,
@@ -30,7 +30,7 @@ _RECENT = timedelta(minutes=1)
 class Refused(NamedTuple):
     """An event that Polar refused, with its reasons."""
 
-    event: Spooled
+    event: EncodedEvent
     problems: list[FieldProblem]
 
 
@@ -59,7 +59,7 @@ class Sent:
 
 def send_batch(
     client: PolarClient,
-    batch: Packed,
+    events: Sequence[EncodedEvent],
     *,
     skip: bool,
     patience: float | None = None,
@@ -73,17 +73,15 @@ def send_batch(
     retries = client.wire.retries if patience is None else replace(client.wire.retries, patience=patience)
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
-    while len(batch):
+    while events:
         try:
             response = client.send(
-                # The body is joined already: to the request it is one.
-                ingest_encoded([batch.body], repeatable=True),
+                ingest_encoded([one.payload for one in events], repeatable=True),
                 IngestResult.decode,
                 retries=retries,
                 on_retry=sent.note,
             )
         except PolarValidationError as error:
-            events = batch.unpack()
             refused = _by_event(error.problems, events)
             if _only_clocks_differ(refused) and (pause := next(waits, None)) is not None:
                 sleep(pause)
@@ -93,24 +91,24 @@ def send_batch(
                 sent.error = error
                 return sent
             gone = {id(one.event) for one in refused}
-            batch = Packed.of(event for event in events if id(event) not in gone)
+            events = [event for event in events if id(event) not in gone]
             continue
         except PolarError as error:
             sent.note(error)
             sent.error = error
             return sent
         sent.inserted, sent.duplicates = response.inserted, response.duplicates
-        if response.inserted + response.duplicates != len(batch):
+        if response.inserted + response.duplicates != len(events):
             sent.uncertain = True
             sent.error = PolarTransportError(
-                f"Polar speaks of {response.inserted} inserted and {response.duplicates} duplicate events, "
-                f"but {len(batch)} were sent ({client.wire.server})"
+                f"Polar counts {response.inserted} inserted and {response.duplicates} duplicate events, "
+                f"but {len(events)} were sent ({client.wire.server})"
             )
         return sent
     return sent
 
 
-def _by_event(problems: Sequence[EventProblem], events: Sequence[Spooled]) -> list[Refused]:
+def _by_event(problems: Sequence[EventProblem], events: Sequence[EncodedEvent]) -> list[Refused]:
     """The refused events; none where a problem is not about one event."""
     found: dict[int, list[FieldProblem]] = {}
     for problem in problems:
