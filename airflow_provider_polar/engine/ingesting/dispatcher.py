@@ -23,8 +23,8 @@ from airflow_provider_polar.engine.ingesting.batches import (
 from airflow_provider_polar.engine.ingesting.journal import CHILD_OF_REJECTED, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Sent, send_batch
-from airflow_provider_polar.engine.ingesting.validation import RowProblem
 from airflow_provider_polar.exceptions import (
+    EventProblem,
     PolarIngestIncompleteError,
     PolarInvalidEventsError,
 )
@@ -172,12 +172,12 @@ class Dispatcher:
             event = json.loads(one.payload)
             if event.get("parent_id") in self._refused_ids:
                 if one.place not in self._refused:
-                    self._reject(one.place, [("parent_id", CHILD_OF_REJECTED)], event)
+                    self._reject(one.place, [EventProblem("parent_id", CHILD_OF_REJECTED)], event)
             else:
                 kept.append(one)
         return kept
 
-    def _reject(self, place: Place, problems: list[tuple[str, str]], event: dict[str, Any]) -> None:
+    def _reject(self, place: Place, problems: Sequence[EventProblem], event: dict[str, Any]) -> None:
         self._refused.add(place)
         self._refused_ids.add(event["external_id"])
         self._rejected.add(self._sources[place[0]], place[1], problems, event)
@@ -310,10 +310,10 @@ class Dispatcher:
     def _error(self) -> PolarInvalidEventsError | PolarIngestIncompleteError:
         failed = [(sent.error, sent.refused) for sent in self._failed.values() if sent.error is not None]
         problems = [
-            RowProblem(one.event.number - 1, name, message, self._sources[one.event.source])
+            problem.of_row(self._sources[one.event.source], one.event.number)
             for _, refused in failed
             for one in refused
-            for name, message in one.problems
+            for problem in one.problems
         ]
         state = self._state()
         error: PolarInvalidEventsError | PolarIngestIncompleteError

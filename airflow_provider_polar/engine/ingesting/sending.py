@@ -12,7 +12,6 @@ from typing import NamedTuple
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
-from airflow_provider_polar.engine.ingesting.content import FieldProblem
 from airflow_provider_polar.engine.ingesting.journal import EncodedEvent
 from airflow_provider_polar.exceptions import (
     EventProblem,
@@ -31,7 +30,7 @@ class Refused(NamedTuple):
     """An event that Polar refused, with its reasons."""
 
     event: EncodedEvent
-    problems: list[FieldProblem]
+    problems: list[EventProblem]
 
 
 @dataclass
@@ -110,11 +109,11 @@ def send_batch(
 
 def _by_event(problems: Sequence[EventProblem], events: Sequence[EncodedEvent]) -> list[Refused]:
     """The refused events; none where a problem is not about one event."""
-    found: dict[int, list[FieldProblem]] = {}
+    found: dict[int, list[EventProblem]] = {}
     for problem in problems:
         if problem.index is None or not 0 <= problem.index < len(events):
             return []
-        found.setdefault(problem.index, []).append((problem.field, problem.message))
+        found.setdefault(problem.index, []).append(EventProblem(problem.field, problem.message))
     return [Refused(events[index], told) for index, told in sorted(found.items())]
 
 
@@ -122,7 +121,7 @@ def _only_clocks_differ(refused: Sequence[Refused]) -> bool:
     """Whether Polar's one objection is that events of this very moment are in its future."""
     recent = datetime.now(UTC) - _RECENT
     return bool(refused) and all(
-        [field for field, _ in one.problems] == ["timestamp"]
+        [problem.field for problem in one.problems] == ["timestamp"]
         and datetime.fromisoformat(json.loads(one.event.payload)["timestamp"]) > recent
         for one in refused
     )
