@@ -113,21 +113,37 @@ class PolarVersionError(PolarApiError):
     help."""
 
 
+def row_text(source: str, row: int) -> str:
+    """Where a row comes from; rows, and lines of a file, count from 1."""
+    return f"{source}, row {row}" if source else f"row {row}"
+
+
 @dataclass(frozen=True, slots=True)
 class EventProblem:
-    """One problem of one event of a request, in words.
+    """One problem of one event, in words.
 
-    :param index: position in the request's ``events`` (0-based), None where it concerns the request itself.
     :param field: dotted field, e.g. ``metadata.tokens``; "" for the event as a whole.
     :param message: what is wrong.
+    :param index: position in the request's ``events`` (0-based), where Polar refused it.
+    :param row: the row that the event is made of, from 1, where that is known.
+    :param source: the file that the row is in; "" for rows handed over in memory.
     """
 
-    index: int | None
     field: str
     message: str
+    index: int | None = None
+    row: int | None = None
+    source: str = ""
+
+    def of_row(self, source: str, row: int) -> EventProblem:
+        """The same problem, told of a row and not of a request."""
+        return EventProblem(self.field, self.message, row=row, source=source)
 
     def __str__(self) -> str:
-        place = "" if self.index is None else f"event {self.index}"
+        if self.row is not None:
+            place = row_text(self.source, self.row)
+        else:
+            place = "" if self.index is None else f"event {self.index}"
         where = ", ".join(part for part in (place, self.field) if part)
         return f"{where}: {self.message}" if where else self.message
 

@@ -9,12 +9,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from typing import IO, Any
 
 from airflow_provider_polar.api.requests import encode_event
 from airflow_provider_polar.engine.ingesting.identity import Identities, run_scope
+from airflow_provider_polar.engine.ingesting.journal import temporary_database
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
 
@@ -67,7 +69,8 @@ def measure(kind: str) -> dict[str, float]:
         return done
 
     validate = EventValidator()
-    with Identities(run_scope("dag", "task", "run", -1)) as identities:
+    with closing(temporary_database()) as database:
+        identities = Identities(run_scope("dag", "task", "run", -1), database)
 
         def identify(events: list[dict[str, Any]], first: int) -> None:
             for number, event in enumerate(events, first):

@@ -121,7 +121,7 @@ class PolarEventNotifier(BaseNotifier):
         }
         event, problems = EventValidator()({field: value for field, value in row.items() if value is not None})
         if problems:
-            said = "; ".join(f"{field} {problem}".strip() for field, problem in problems)
+            said = "; ".join(f"{one.field} {one.message}".strip() for one in problems)
             raise PolarInvalidEventsError(f"event {self.event_name!r} cannot be sent: {said}")
         return event
 

@@ -1,1 +1,1 @@
-"""Rows to Polar, each stored once: validated, identified, spooled, sent in batches."""
+"""Rows to Polar, each stored once: validated, identified, kept in a journal, sent in batches."""

@@ -23,15 +23,13 @@ class Batch:
     """The events of one request.
 
     :param number: position among the batches of the run, from 0.
-    :param offset: first byte in the spool.
-    :param length: bytes of its events there, the commas between them included.
+    :param first: number of its first event in the journal, from 1.
     :param events: how many events.
     :param generation: 0, or 1 for events whose parents are in generation 0, and so on.
     """
 
     number: int
-    offset: int
-    length: int
+    first: int
     events: int
     generation: int = 0
 

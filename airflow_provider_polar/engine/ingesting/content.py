@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow_provider_polar.engine.ingesting.values import plain
+from airflow_provider_polar.exceptions import EventProblem
 
 MAX_TEXT = 500
 COMMON_INTEGER = 2**63
@@ -25,8 +26,16 @@ _FLOAT_MAGNITUDE = 308
 _FLOAT_DIGITS = Context(prec=17, traps=[])
 _VALUES = "values are text, numbers or booleans"
 
-FieldProblem = tuple[str, str]
-"""A dotted field ("" for the event as a whole) and what is wrong with it."""
+
+class Problems(list[EventProblem]):
+    """The problems of one event."""
+
+    def add(self, field: str, message: str) -> None:
+        """Adds one.
+
+        :param field: a dotted field, "" for the event as a whole.
+        """
+        self.append(EventProblem(field, message))
 
 
 def in_utc(moment: datetime) -> datetime | None:
@@ -60,24 +69,24 @@ def unsendable_text(text: str) -> str | None:
     return None
 
 
-def metadata_value(field: str, value: Any, problems: list[FieldProblem]) -> Any:
+def metadata_value(field: str, value: Any, problems: Problems) -> Any:
     if isinstance(value, str):
         if 1 <= len(value) <= MAX_TEXT:
             unsendable = unsendable_text(value)
             if unsendable is None:
                 return str.__str__(value)
-            problems.append((field, unsendable))
+            problems.add(field, unsendable)
         elif value:
-            problems.append((field, f"has {len(value)} characters; text has 1 to {MAX_TEXT}"))
+            problems.add(field, f"has {len(value)} characters; text has 1 to {MAX_TEXT}")
         else:
-            problems.append((field, f"is empty; text has 1 to {MAX_TEXT} characters"))
+            problems.add(field, f"is empty; text has 1 to {MAX_TEXT} characters")
         return None
     if isinstance(value, bool):
         return value
     if isinstance(value, (int, float, Decimal)):
         number, told = _number(value)
         if told:
-            problems.append((field, told))
+            problems.add(field, told)
         return number
     if isinstance(value, UUID):
         return str(value)
@@ -85,18 +94,18 @@ def metadata_value(field: str, value: Any, problems: list[FieldProblem]) -> Any:
         try:
             utc = in_utc(value)
         except OverflowError:
-            problems.append((field, "is a datetime outside the years 1 to 9999"))
+            problems.add(field, "is a datetime outside the years 1 to 9999")
             return None
         if utc is None:
-            problems.append((field, "is a datetime without a time zone"))
+            problems.add(field, "is a datetime without a time zone")
             return None
         if getattr(value, "nanosecond", 0):  # of pandas
-            problems.append((field, "is a moment finer than a microsecond; round it, or give it as text"))
+            problems.add(field, "is a moment finer than a microsecond; round it, or give it as text")
             return None
         return utc.isoformat()[:-UTC_OFFSET] + "Z"
     if isinstance(value, date):
         return value.isoformat()
-    problems.append((field, f"is {kind_of(value)}; {_VALUES}"))
+    problems.add(field, f"is {kind_of(value)}; {_VALUES}")
     return None
 
 
@@ -132,19 +141,19 @@ def _is_finite(value: int | float) -> bool:
         return False
 
 
-def _cost(field: str, value: Any, problems: list[FieldProblem]) -> dict[str, Any] | None:
+def _cost(field: str, value: Any, problems: Problems) -> dict[str, Any] | None:
     if not is_object(value):
-        problems.append((field, f'is {kind_of(value)}; it is {{"amount": cents, "currency": "usd"}}'))
+        problems.add(field, f'is {kind_of(value)}; it is {{"amount": cents, "currency": "usd"}}')
         return None
     for key in value:
         if key not in _COST_FIELDS:
-            problems.append((f"{field}.{key_text(key)}", "is unknown; a cost has amount and currency"))
+            problems.add(f"{field}.{key_text(key)}", "is unknown; a cost has amount and currency")
     currency = value.get("currency")
     if not isinstance(currency, str) or currency != "usd":
-        problems.append((f"{field}.currency", 'is not "usd", the only currency that Polar takes'))
+        problems.add(f"{field}.currency", 'is not "usd", the only currency that Polar takes')
     amount, told = _amount(plain(value.get("amount")))
     if told:
-        problems.append((f"{field}.amount", told))
+        problems.add(f"{field}.amount", told)
     return {"amount": amount, "currency": "usd"}
 
 
@@ -177,15 +186,15 @@ _LLM_REQUIRED = dict.fromkeys(("vendor", "model", "input_tokens", "output_tokens
 _LLM_FIELDS = dict.fromkeys((*_LLM_REQUIRED, "cached_input_tokens", "prompt", "response"))
 
 
-def _llm(field: str, value: Any, problems: list[FieldProblem]) -> dict[str, Any] | None:
+def _llm(field: str, value: Any, problems: Problems) -> dict[str, Any] | None:
     if not is_object(value):
-        problems.append((field, f"is {kind_of(value)}; it is an object with vendor, model and token counts"))
+        problems.add(field, f"is {kind_of(value)}; it is an object with vendor, model and token counts")
         return None
     llm: dict[str, Any] = {}
     given_keys = set()
     for key, raw in value.items():
         if key not in _LLM_FIELDS:
-            problems.append((f"{field}.{key_text(key)}", unknown_field(key, _LLM_FIELDS)))
+            problems.add(f"{field}.{key_text(key)}", unknown_field(key, _LLM_FIELDS))
             continue
         given = plain(raw)
         if given is None:
@@ -198,13 +207,14 @@ def _llm(field: str, value: Any, problems: list[FieldProblem]) -> dict[str, Any]
         else:
             told = f"is {kind_of(given)}; it is text"
         if told:
-            problems.append((f"{field}.{key}", told))
-    if not given_keys.issuperset(_LLM_REQUIRED):
-        problems += [(f"{field}.{key}", "is missing") for key in _LLM_REQUIRED if key not in given_keys]
+            problems.add(f"{field}.{key}", told)
+    for key in _LLM_REQUIRED:
+        if key not in given_keys:
+            problems.add(f"{field}.{key}", "is missing")
     return llm
 
 
-STRUCTURED: dict[str, Callable[[str, Any, list[FieldProblem]], Any]] = {"_cost": _cost, "_llm": _llm}
+STRUCTURED: dict[str, Callable[[str, Any, Problems], Any]] = {"_cost": _cost, "_llm": _llm}
 
 
 def _count(value: Any) -> tuple[int | None, str | None]:

@@ -20,12 +20,11 @@ from airflow_provider_polar.engine.ingesting.batches import (
     ranges_text,
     rows_in_words,
 )
-from airflow_provider_polar.engine.ingesting.parents import CHILD_OF_REJECTED
+from airflow_provider_polar.engine.ingesting.journal import CHILD_OF_REJECTED, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Sent, send_batch
-from airflow_provider_polar.engine.ingesting.spool import Packed, Spool
-from airflow_provider_polar.engine.ingesting.validation import RowProblem
 from airflow_provider_polar.exceptions import (
+    EventProblem,
     PolarIngestIncompleteError,
     PolarInvalidEventsError,
 )
@@ -51,7 +50,7 @@ class Progress(Protocol):
 
 
 class Dispatcher:
-    """Sends the batches of a spool: those offered while it is still written, and in :meth:`run` all the others.
+    """Sends the batches of a journal: those offered while it is still written, and in :meth:`run` all the others.
 
     Not thread-safe; only the requests themselves run in threads.
 
@@ -63,7 +62,7 @@ class Dispatcher:
     def __init__(
         self,
         client: Callable[[], PolarClient],
-        spool: Spool,
+        journal: Journal,
         sources: Sequence[str],
         rejected: RejectedRows,
         *,
@@ -73,7 +72,7 @@ class Dispatcher:
         target: str,
         log: Any,
     ) -> None:
-        self._client, self._spool, self._sources, self._rejected = client, spool, sources, rejected
+        self._client, self._journal, self._sources, self._rejected = client, journal, sources, rejected
         self._skip, self._max_concurrency = skip, max_concurrency
         self._progress, self._target, self._log = progress, target, log
         self._key = ""
@@ -132,11 +131,11 @@ class Dispatcher:
         :raises PolarInvalidEventsError: Polar refused events, and they are not to be skipped.
         :raises PolarIngestIncompleteError: a batch could not be sent.
         """
-        self._key = f"{self._client().wire.account}:{self._spool.digest}"
+        self._key = f"{self._client().wire.account}:{self._journal.digest}"
         offered = self._sent | {batch.number for batch in self._coming}
         if not offered:
             self._remember()
-        self._coming.extend(batch for batch in self._spool.batches if batch.number not in self._done | offered)
+        self._coming.extend(batch for batch in self._journal.batches if batch.number not in self._done | offered)
         try:
             while True:
                 self._launch()
@@ -157,28 +156,28 @@ class Dispatcher:
                 return
             self._coming.popleft()
             self._sent.add(batch.number)
-            # Read here, not in the thread: a kill closes the spool while threads are still at work.
-            packed = self._without_orphans(self._spool.read(batch), batch)
+            # Read here, not in the thread: the database belongs to this thread.
+            events = self._without_orphans(self._journal.read(batch), batch)
             started = time.monotonic()
             future = self._pool.submit(
-                send_batch, self._client(), packed, skip=self._skip, patience=self._patience_left()
+                send_batch, self._client(), events, skip=self._skip, patience=self._patience_left()
             )
             self._flying[future] = batch, started
 
-    def _without_orphans(self, packed: Packed, batch: Batch) -> Packed:
+    def _without_orphans(self, events: list[EncodedEvent], batch: Batch) -> list[EncodedEvent]:
         if not batch.generation or not self._refused_ids:
-            return packed
+            return events
         kept = []
-        for one in packed.unpack():
+        for one in events:
             event = json.loads(one.payload)
             if event.get("parent_id") in self._refused_ids:
                 if one.place not in self._refused:
-                    self._reject(one.place, [("parent_id", CHILD_OF_REJECTED)], event)
+                    self._reject(one.place, [EventProblem("parent_id", CHILD_OF_REJECTED)], event)
             else:
                 kept.append(one)
-        return Packed.of(kept)
+        return kept
 
-    def _reject(self, place: Place, problems: list[tuple[str, str]], event: dict[str, Any]) -> None:
+    def _reject(self, place: Place, problems: Sequence[EventProblem], event: dict[str, Any]) -> None:
         self._refused.add(place)
         self._refused_ids.add(event["external_id"])
         self._rejected.add(self._sources[place[0]], place[1], problems, event)
@@ -252,11 +251,11 @@ class Dispatcher:
                 return
             done = ranges_set(state["batches"])
             inserted, duplicates, uncertain = state["counts"]
-            known = sum(batch.events for batch in self._spool.batches if batch.number in done)
+            known = sum(batch.events for batch in self._journal.batches if batch.number in done)
             is_sound = (
                 inserted + duplicates == known and 0 <= uncertain <= duplicates and min(inserted, duplicates) >= 0
             )
-            if not is_sound or not done <= {batch.number for batch in self._spool.batches}:
+            if not is_sound or not done <= {batch.number for batch in self._journal.batches}:
                 raise ValueError("its counts are not those of its batches")
         except (TypeError, ValueError, KeyError, AttributeError):
             self._log.warning(
@@ -271,7 +270,7 @@ class Dispatcher:
         self._log.info(
             "An earlier attempt has stored %s of %s; going on with the others.",
             f"{len(self._done):,}",
-            counted(len(self._spool.batches), "batch"),
+            counted(len(self._journal.batches), "batch"),
         )
 
     def _save(self, *, at_once: bool = False) -> None:
@@ -297,14 +296,14 @@ class Dispatcher:
         self._said = now
         rate = (self._sent_events - self._events_before) / (now - self._started)
         # Without a key rows are still being read, and how many there are is not known.
-        left = (self._spool.events - self._sent_events) / rate if self._key and rate else None
+        left = (self._journal.events - self._sent_events) / rate if self._key and rate else None
         ending = ""
         if left is not None:
             ending = f", about {left:,.0f} s left" if left < 120 else f", about {left / 60:,.0f} min left"
         self._log.info(
             "%s of %s sent: %s inserted, %s duplicates, %s rejected; %s a second%s",
             f"{self._sent_events:,}",
-            counted(self._spool.events, "event") + ("" if self._key else " read so far"),
+            counted(self._journal.events, "event") + ("" if self._key else " read so far"),
             *(f"{n:,}" for n in (self.inserted, self.duplicates, self._rejected.count)),
             f"{rate:,.0f}",
             ending,
@@ -313,10 +312,10 @@ class Dispatcher:
     def _error(self) -> PolarInvalidEventsError | PolarIngestIncompleteError:
         failed = [(sent.error, sent.refused) for sent in self._failed.values() if sent.error is not None]
         problems = [
-            RowProblem(one.event.number - 1, name, message, self._sources[one.event.source])
+            problem.of_row(self._sources[one.event.source], one.event.number)
             for _, refused in failed
             for one in refused
-            for name, message in one.problems
+            for problem in one.problems
         ]
         state = self._state()
         error: PolarInvalidEventsError | PolarIngestIncompleteError
@@ -345,7 +344,7 @@ class Dispatcher:
         """Which rows are not known to be stored, short for the message and whole in the log."""
         unknown = self._unanswered - self._stored
         refused = {n for n, sent in self._failed.items() if getattr(sent.error, "sent", True)} - unknown
-        unsent = {batch.number for batch in self._spool.batches} - self._stored - unknown - refused
+        unsent = {batch.number for batch in self._journal.batches} - self._stored - unknown - refused
         lists = [
             ("refused", iter(sorted(self._refused)), len(self._refused)),
             ("sent without a response, so perhaps stored", *self._places(unknown)),
@@ -354,7 +353,7 @@ class Dispatcher:
         ]
         missing = sum(number for _, _, number in lists)
         verb = "is" if missing == 1 else "are"
-        told = [f"Of {counted(self._spool.events, 'event')}, {missing:,} {verb} not known to be stored"]
+        told = [f"Of {counted(self._journal.events, 'event')}, {missing:,} {verb} not known to be stored"]
         for what, places, number in lists:
             if not number:
                 continue
@@ -368,8 +367,8 @@ class Dispatcher:
         return "; ".join(told) + "."
 
     def _places(self, numbers: set[int]) -> tuple[Iterator[Place], int]:
-        batches = [batch for batch in self._spool.batches if batch.number in numbers]
+        batches = [batch for batch in self._journal.batches if batch.number in numbers]
         places = sorted(
-            one.place for batch in batches for one in self._spool.read(batch).unpack() if one.place not in self._refused
+            one.place for batch in batches for one in self._journal.read(batch) if one.place not in self._refused
         )
         return iter(places), len(places)

@@ -25,27 +25,29 @@ from airflow_provider_polar.engine.ingesting.batches import (
     counted,
     rows_in_words,
 )
-from airflow_provider_polar.engine.ingesting.content import FieldProblem
+from airflow_provider_polar.engine.ingesting.content import Problems
 from airflow_provider_polar.engine.ingesting.dispatcher import Dispatcher, Progress
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
-from airflow_provider_polar.engine.ingesting.parents import HeldEvents, missing_parents
+from airflow_provider_polar.engine.ingesting.journal import EncodedEvent, Journal
+from airflow_provider_polar.engine.ingesting.parents import missing_parents
 from airflow_provider_polar.engine.ingesting.rejected import FilePath, RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
-from airflow_provider_polar.engine.ingesting.spool import Spool, Spooled
-from airflow_provider_polar.engine.ingesting.validation import EventValidator, RowProblem, place_text
+from airflow_provider_polar.engine.ingesting.validation import EventValidator
 from airflow_provider_polar.exceptions import (
+    EventProblem,
     PolarApiError,
     PolarDestinationError,
     PolarIdentityConflictError,
     PolarIngestIncompleteError,
     PolarInvalidEventsError,
     PolarSourceError,
+    row_text,
 )
 
 _TOLD, _KEPT, _SHOWN = 10, 100, 5
 _SAY_EVERY = 5.0
 
-ToEvent = Callable[[Any], tuple[dict[str, Any], list[FieldProblem]]]
+ToEvent = Callable[[Any], tuple[dict[str, Any], Problems]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,29 +118,30 @@ class _Reading:
     """What is known of the rows read so far."""
 
     sources: Sequence[str]
+    rejected: RejectedRows
     log: Any
     rows: int = 0
     repeated: int = 0
-    problems: list[RowProblem] = field(default_factory=list)
+    problems: list[EventProblem] = field(default_factory=list)
     invalid: _Rows = field(default_factory=_Rows)
-    conflicts: list[RowProblem] = field(default_factory=list)
+    conflicts: list[EventProblem] = field(default_factory=list)
     conflicting: _Rows = field(default_factory=_Rows)
     first: list[bytes] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     said: float = field(default_factory=time.monotonic)
 
-    def problem(self, place: Place, problems: Iterable[FieldProblem]) -> None:
+    def set_aside(self, place: Place, problems: Sequence[EventProblem], event: Any) -> None:
         self.invalid.add(place)
-        for name, message in problems:
-            if len(self.problems) < _KEPT:
-                self.problems.append(RowProblem(place[1] - 1, name, message, self.sources[place[0]]))
+        source, row = self.sources[place[0]], place[1]
+        self.problems += [problem.of_row(source, row) for problem in problems[: _KEPT - len(self.problems)]]
+        self.rejected.add(source, row, problems, event)
 
     def conflict(self, place: Place, conflict: Conflict) -> None:
         self.conflicting.add(place)
         if len(self.conflicts) < _KEPT:
-            first = place_text(self.sources[conflict.first[0]], conflict.first[1])
-            message = f"is that of different content in {first}"
-            self.conflicts.append(RowProblem(place[1] - 1, "external_id", message, self.sources[place[0]]))
+            first = row_text(self.sources[conflict.first[0]], conflict.first[1])
+            problem = EventProblem("external_id", f"is that of different content in {first}")
+            self.conflicts.append(problem.of_row(self.sources[place[0]], place[1]))
 
     def say(self, source: int) -> None:
         now = time.monotonic()
@@ -198,14 +201,13 @@ class Ingest:
         :raises PolarIngestIncompleteError: some batches are not stored, or perhaps not. A retry is safe.
         :raises PolarDestinationError: the rejected rows cannot be written. A retry is safe.
         """
-        options, reading = self._options, _Reading(sources, self._log)
+        options = self._options
         with (
             RejectedRows(self._rejected_path, options.owner or options.scope) as rejected,
-            Spool(options.batch_size) as spool,
-            HeldEvents() as held,
+            Journal(options.batch_size) as journal,
             Dispatcher(
                 self._client,
-                spool,
+                journal,
                 sources,
                 rejected,
                 skip=options.on_invalid == "skip",
@@ -215,16 +217,19 @@ class Ingest:
                 log=self._log,
             ) as dispatcher,
         ):
+            reading = _Reading(sources, rejected, self._log)
             try:
-                with Identities(options.scope) as identities:
-                    self._read(rows, mapping, reading, identities, rejected, spool, held, dispatcher)
-                    if len(reading.conflicting):
-                        raise self._conflict(reading, dispatcher)
-                    self._refuse_if_invalid(reading)
-                    parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
-                self._release(held, parents, reading, rejected, spool)
+                identities = Identities(options.scope, journal.database)
+                self._read(rows, mapping, reading, identities, journal, dispatcher)
+                if len(reading.conflicting):
+                    raise self._conflict(reading, dispatcher)
                 self._refuse_if_invalid(reading)
-                return self._send(spool, dispatcher, reading, rejected)
+                parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
+                for orphan, reason in journal.release(parents):
+                    problems = [EventProblem("parent_id", reason)]
+                    reading.set_aside(orphan.place, problems, msgspec.json.decode(orphan.payload))
+                self._refuse_if_invalid(reading)
+                return self._send(journal, dispatcher, reading)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
             except (PolarInvalidEventsError, PolarIngestIncompleteError) as error:
@@ -237,9 +242,7 @@ class Ingest:
         mapping: ToEvent | None,
         reading: _Reading,
         identities: Identities,
-        rejected: RejectedRows,
-        spool: Spool,
-        held: HeldEvents,
+        journal: Journal,
         dispatcher: Dispatcher,
     ) -> None:
         validate = EventValidator()
@@ -263,20 +266,19 @@ class Ingest:
                 event["external_id"] = identity
                 payload = encode_event(event)
                 if len(payload) <= MAX_EVENT_BYTES:
-                    one = Spooled(*place, payload)
+                    one = EncodedEvent(*place, payload)
                     if len(reading.first) < _SHOWN:
                         reading.first.append(payload)
                     if parent is not None or (skip and is_explicit):
-                        held.add(one, identity, parent)
-                    elif (batch := spool.add(one)) is not None and at_once:
+                        journal.hold(one, identity, parent)
+                    elif (batch := journal.add(one)) is not None and at_once:
                         if not batch.number:
                             # Before anything is billed: a path that cannot be written would fail the task after it.
-                            rejected.expect_writable()
+                            reading.rejected.expect_writable()
                         dispatcher.offer(batch)
                     continue
-                problems = [("", f"has {len(payload)} bytes as JSON; Polar takes {MAX_EVENT_BYTES} at most")]
-            reading.problem(place, problems)
-            rejected.add(reading.sources[row.source], row.number, problems, row.value)
+                problems.add("", f"has {len(payload)} bytes as JSON; Polar takes {MAX_EVENT_BYTES} at most")
+            reading.set_aside(place, problems, row.value)
 
     def _refuse_if_invalid(self, reading: _Reading) -> None:
         if len(reading.invalid) and self._options.on_invalid == "fail":
@@ -327,25 +329,8 @@ class Ingest:
                 retryable=error.retryable,
             ) from error
 
-    def _release(
-        self, held: HeldEvents, parents: dict[str, str], reading: _Reading, rejected: RejectedRows, spool: Spool
-    ) -> None:
-        """Spools the events held back, each after its parent, without those whose parent is not there."""
-        generation = 0
-        for one in held.release(parents):
-            if one.reason is not None:
-                problems = [("parent_id", one.reason)]
-                reading.problem(one.event.place, problems)
-                source, number = one.event.place
-                rejected.add(reading.sources[source], number, problems, msgspec.json.decode(one.event.payload))
-                continue
-            if one.generation > generation:
-                spool.cut(next_generation=True)
-                generation = one.generation
-            spool.add(one.event)
-        spool.cut()
-
-    def _send(self, spool: Spool, dispatcher: Dispatcher, reading: _Reading, rejected: RejectedRows) -> IngestSummary:
+    def _send(self, journal: Journal, dispatcher: Dispatcher, reading: _Reading) -> IngestSummary:
+        rejected = reading.rejected
         if self._options.dry_run:
             for payload in reading.first:
                 self._log.info("Would send: %s", payload.decode())
@@ -353,15 +338,15 @@ class Ingest:
                 "Dry run: %s read, %s rejected, %s in %s would be sent; nothing was sent.",
                 counted(reading.rows, "row"),
                 f"{rejected.count:,}",
-                counted(spool.events, "event"),
-                counted(len(spool.batches), "batch"),
+                counted(journal.events, "event"),
+                counted(len(journal.batches), "batch"),
             )
             self._tell_reasons(rejected)
             path = rejected.publish()
-            return IngestSummary(reading.rows, 0, reading.repeated, rejected.count, len(spool.batches), path)
+            return IngestSummary(reading.rows, 0, reading.repeated, rejected.count, len(journal.batches), path)
         # Before anything is billed: a path that cannot be written would fail the task after it.
         set_aside, path = rejected.count, rejected.publish()
-        if spool.batches:
+        if journal.batches:
             dispatcher.run()
         if rejected.count > set_aside:
             path = rejected.publish()
@@ -371,7 +356,7 @@ class Ingest:
             dispatcher.inserted,
             dispatcher.duplicates + reading.repeated,
             rejected.count,
-            len(spool.batches),
+            len(journal.batches),
             path,
         )
         self._tell(summary, dispatcher, rejected, time.monotonic() - reading.started)
@@ -413,19 +398,20 @@ class Ingest:
             self._log.warning("Rejected for one reason, %s: %s", counted(times, "time"), reason)
 
 
-def _checked(row: Row, mapping: ToEvent | None, validate: EventValidator) -> tuple[dict[str, Any], list[FieldProblem]]:
+def _checked(row: Row, mapping: ToEvent | None, validate: EventValidator) -> tuple[dict[str, Any], Problems]:
     if row.error is not None:
-        return {}, [("", row.error)]
-    value, problems = (row.value, []) if mapping is None else mapping(row.value)
+        return {}, Problems([EventProblem("", row.error)])
+    if mapping is None:
+        return validate(row.value)
+    value, problems = mapping(row.value)
     event, more = validate(value)
-    if problems:
-        # A value that could not be mapped is missing for that reason only.
-        mapped = {name for name, _ in problems}
-        customer = bool(mapped & {"customer_id", "external_customer_id"})
-        more = [(n, told) for n, told in more if n not in mapped and not (customer and not n)]
-    return event, problems + more
+    # A value that could not be mapped is missing for that reason only.
+    mapped = {problem.field for problem in problems}
+    customer = bool(mapped & {"customer_id", "external_customer_id"})
+    problems += [one for one in more if one.field not in mapped and not (customer and not one.field)]
+    return event, problems
 
 
-def _first(problems: Sequence[RowProblem]) -> str:
+def _first(problems: Sequence[EventProblem]) -> str:
     told = "; ".join(map(str, problems[:_TOLD]))
     return f"{told}; and more" if len(problems) > _TOLD else told

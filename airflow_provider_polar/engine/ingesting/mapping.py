@@ -29,9 +29,9 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from airflow_provider_polar.engine.ingesting.columns import columns_text
-from airflow_provider_polar.engine.ingesting.content import in_utc, near_miss
+from airflow_provider_polar.engine.ingesting.content import Problems, in_utc, near_miss
 from airflow_provider_polar.engine.ingesting.values import plain
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.exceptions import EventProblem, PolarConfigurationError, PolarSourceError
 
 FIELDS = (
     "name",
@@ -103,11 +103,11 @@ class EventMapping:
             if every_row:
                 _log.warning("%s %s; it may be missing, so every row counts as empty there%s", file, told, hint)
 
-    def __call__(self, row: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    def __call__(self, row: Any) -> tuple[dict[str, Any], Problems]:
         """The event of a row, not validated yet, and the problems of its values."""
         if not isinstance(row, Mapping):
-            return {}, [("", "is no object with columns")]
-        problems: list[tuple[str, str]] = []
+            return {}, Problems([EventProblem("", "is no object with columns")])
+        problems = Problems()
         event = _extracted(self._fields, row, "", problems)
         if self._metadata and (metadata := _extracted(self._metadata, row, "metadata.", problems)):
             event["metadata"] = metadata
@@ -131,14 +131,14 @@ def _columns(prefix: str, specs: Mapping[str, Any]) -> Iterator[tuple[str, str, 
 
 
 def _extracted(
-    fields: Mapping[str, Extract], row: Mapping[str, Any], prefix: str, problems: list[tuple[str, str]]
+    fields: Mapping[str, Extract], row: Mapping[str, Any], prefix: str, problems: Problems
 ) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field, extract in fields.items():
         try:
             value = extract(row)
         except MappingProblem as problem:
-            problems.append((prefix + field, str(problem)))
+            problems.add(prefix + field, str(problem))
         else:
             if value is not _ABSENT:
                 values[field] = value
@@ -154,10 +154,10 @@ def _structured(field: str, spec: Any) -> Extract:
     parts = {key: _value(f"{field}.{key}", value) for key, value in spec.items()}
 
     def extract(row: Mapping[str, Any]) -> Any:
-        problems: list[tuple[str, str]] = []
+        problems = Problems()
         values = _extracted(parts, row, "", problems)
         if problems:
-            raise MappingProblem("; ".join(f"{key}: {told}" for key, told in problems))
+            raise MappingProblem("; ".join(map(str, problems)))
         return values or _ABSENT
 
     return extract

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 from uuid import UUID
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.engine.ingesting.spool import Spooled
 from airflow_provider_polar.exceptions import PolarNotFoundError
 
 _REMEDY = (
@@ -20,72 +17,6 @@ _REMEDY = (
 )
 _VISIBLE_WITHIN = (1.0, 2.0, 4.0)
 """Seconds to wait, one after the other, for a parent that may be new."""
-
-CHILD_OF_REJECTED = "is an event of this run that is rejected itself"
-
-
-class Released(NamedTuple):
-    """A held event: 0 or more generations below an event without a parent in the run; ``reason`` if it is an orphan."""
-
-    event: Spooled
-    generation: int
-    reason: str | None
-
-
-class HeldEvents:
-    """Events that are not sent before everything is read: children, and others whose id a later row may claim.
-
-    They are kept in a temporary database that spills to disk. Not thread-safe.
-    """
-
-    def __init__(self) -> None:
-        self._held = sqlite3.connect("", isolation_level=None)
-        self._held.executescript(
-            """
-            PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -16000;
-            CREATE TABLE held (
-                n INTEGER PRIMARY KEY, id TEXT, parent TEXT, source INTEGER, number INTEGER, payload BLOB
-            );
-            CREATE TABLE missing (parent TEXT PRIMARY KEY, reason TEXT) WITHOUT ROWID;
-            BEGIN;
-            """
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._held.close()
-
-    def add(self, event: Spooled, external_id: str, parent: str | None) -> None:
-        """Holds one event back."""
-        self._held.execute("INSERT INTO held VALUES (NULL, ?, ?, ?, ?, ?)", (external_id, parent, *event))
-
-    def release(self, missing: Mapping[str, str]) -> Iterator[Released]:
-        """Every event, parents before children; of those whose parents are in a circle, in the order of their rows.
-
-        :param missing: parents that are not there, with the reason.
-        """
-        self._held.executemany("INSERT INTO missing VALUES (?, ?)", missing.items())
-        self._held.execute("CREATE INDEX by_parent ON held (parent) WHERE parent IS NOT NULL")
-        self._held.execute("CREATE INDEX by_id ON held (id)")
-        for source, number, payload, generation, reason in self._held.execute(
-            """
-            WITH RECURSIVE tree (n, id, generation, reason) AS (
-                SELECT n, id, 0, (SELECT reason FROM missing WHERE missing.parent = held.parent) FROM held
-                WHERE parent IS NULL OR parent NOT IN (SELECT id FROM held)
-                UNION ALL
-                SELECT held.n, held.id, generation + 1, iif(reason IS NULL, NULL, ?)
-                FROM tree JOIN held ON held.parent = tree.id
-            )
-            SELECT source, number, payload, coalesce(generation, 0), reason
-            FROM held LEFT JOIN tree USING (n) ORDER BY 4, held.n
-            """,
-            (CHILD_OF_REJECTED,),
-        ):
-            yield Released(Spooled(source, number, payload), generation, reason)
 
 
 def missing_parents(

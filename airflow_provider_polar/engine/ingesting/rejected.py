@@ -15,8 +15,7 @@ from typing import Any, Protocol, Self
 
 from airflow_provider_polar.engine.files.packages import StoragePath
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.ingesting.content import FieldProblem
-from airflow_provider_polar.exceptions import PolarDestinationError
+from airflow_provider_polar.exceptions import EventProblem, PolarDestinationError
 
 _REASONS = 20
 _HEAD = 4096
@@ -61,18 +60,18 @@ class RejectedRows:
     ) -> None:
         self._file.close()
 
-    def add(self, source: str, number: int, problems: Sequence[FieldProblem], event: Any) -> None:
+    def add(self, source: str, number: int, problems: Sequence[EventProblem], event: Any) -> None:
         """Sets one row aside."""
         self.count += 1
-        for field, message in problems:
-            reason = re.sub(r"\d[\d.,]*", "N", f"{field}: {message}" if field else message)
+        for problem in problems:
+            reason = re.sub(r"\d[\d.,]*", "N", str(problem))
             self._reasons[reason if reason in self._reasons or len(self._reasons) < _REASONS else "other reasons"] += 1
         if self._destination is None:
             return
         line: dict[str, Any] = {"row": number, "ingest": self._ingest}
         if source:
             line["source"] = source
-        line["problems"] = [{"field": field, "message": message} for field, message in problems]
+        line["problems"] = [{"field": one.field, "message": one.message} for one in problems]
         line["event"] = event
         self._file.write(_json(line) + b"\n")
 

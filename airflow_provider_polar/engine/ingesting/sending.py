@@ -12,8 +12,7 @@ from typing import NamedTuple
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.requests import ingest_encoded
-from airflow_provider_polar.engine.ingesting.content import FieldProblem
-from airflow_provider_polar.engine.ingesting.spool import Packed, Spooled
+from airflow_provider_polar.engine.ingesting.journal import EncodedEvent
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarError,
@@ -30,8 +29,8 @@ _RECENT = timedelta(minutes=1)
 class Refused(NamedTuple):
     """An event that Polar refused, with its reasons."""
 
-    event: Spooled
-    problems: list[FieldProblem]
+    event: EncodedEvent
+    problems: list[EventProblem]
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Sent:
 
 def send_batch(
     client: PolarClient,
-    batch: Packed,
+    events: Sequence[EncodedEvent],
     *,
     skip: bool,
     patience: float | None = None,
@@ -73,17 +72,15 @@ def send_batch(
     retries = client.wire.retries if patience is None else replace(client.wire.retries, patience=patience)
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
-    while len(batch):
+    while events:
         try:
             response = client.send(
-                # The body is joined already: to the request it is one.
-                ingest_encoded([batch.body], repeatable=True),
+                ingest_encoded([one.payload for one in events], repeatable=True),
                 IngestResult.decode,
                 retries=retries,
                 on_retry=sent.note,
             )
         except PolarValidationError as error:
-            events = batch.unpack()
             refused = _by_event(error.problems, events)
             if _only_clocks_differ(refused) and (pause := next(waits, None)) is not None:
                 sleep(pause)
@@ -93,30 +90,30 @@ def send_batch(
                 sent.error = error
                 return sent
             gone = {id(one.event) for one in refused}
-            batch = Packed.of(event for event in events if id(event) not in gone)
+            events = [event for event in events if id(event) not in gone]
             continue
         except PolarError as error:
             sent.note(error)
             sent.error = error
             return sent
         sent.inserted, sent.duplicates = response.inserted, response.duplicates
-        if response.inserted + response.duplicates != len(batch):
+        if response.inserted + response.duplicates != len(events):
             sent.uncertain = True
             sent.error = PolarTransportError(
-                f"Polar speaks of {response.inserted} inserted and {response.duplicates} duplicate events, "
-                f"but {len(batch)} were sent ({client.wire.server})"
+                f"Polar counts {response.inserted} inserted and {response.duplicates} duplicate events, "
+                f"but {len(events)} were sent ({client.wire.server})"
             )
         return sent
     return sent
 
 
-def _by_event(problems: Sequence[EventProblem], events: Sequence[Spooled]) -> list[Refused]:
+def _by_event(problems: Sequence[EventProblem], events: Sequence[EncodedEvent]) -> list[Refused]:
     """The refused events; none where a problem is not about one event."""
-    found: dict[int, list[FieldProblem]] = {}
+    found: dict[int, list[EventProblem]] = {}
     for problem in problems:
         if problem.index is None or not 0 <= problem.index < len(events):
             return []
-        found.setdefault(problem.index, []).append((problem.field, problem.message))
+        found.setdefault(problem.index, []).append(EventProblem(problem.field, problem.message))
     return [Refused(events[index], told) for index, told in sorted(found.items())]
 
 
@@ -124,7 +121,7 @@ def _only_clocks_differ(refused: Sequence[Refused]) -> bool:
     """Whether Polar's one objection is that events of this very moment are in its future."""
     recent = datetime.now(UTC) - _RECENT
     return bool(refused) and all(
-        [field for field, _ in one.problems] == ["timestamp"]
+        [problem.field for problem in one.problems] == ["timestamp"]
         and datetime.fromisoformat(json.loads(one.event.payload)["timestamp"]) > recent
         for one in refused
     )

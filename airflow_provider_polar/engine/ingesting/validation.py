@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +19,7 @@ from airflow_provider_polar.engine.ingesting.content import (
     STRUCTURED,
     TOLD_KEY,
     UTC_OFFSET,
-    FieldProblem,
+    Problems,
     in_utc,
     is_object,
     key_text,
@@ -30,7 +29,6 @@ from airflow_provider_polar.engine.ingesting.content import (
     unsendable_text,
 )
 from airflow_provider_polar.engine.ingesting.values import plain
-from airflow_provider_polar.exceptions import EventProblem
 
 MAX_NAME = 128
 MAX_KEY, MAX_KEYS = 40, 50
@@ -43,26 +41,6 @@ _COMMON_TYPES = frozenset({str, dict})
 _KEYS_REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class RowProblem(EventProblem):
-    """A problem of a row that has not been sent.
-
-    :param index: position in the source, 0-based.
-    :param source: the file's path; "" for rows handed over in memory.
-    """
-
-    source: str = ""
-
-    def __str__(self) -> str:
-        where = ", ".join(part for part in (place_text(self.source, (self.index or 0) + 1), self.field) if part)
-        return f"{where}: {self.message}"
-
-
-def place_text(source: str, number: int) -> str:
-    """Where a row comes from, for messages; rows (and lines of a file) count from 1."""
-    return f"{source}, row {number}" if source else f"row {number}"
-
-
 class EventValidator:
     """Turns rows into events as they are sent, or says what is wrong with them. Not thread-safe.
 
@@ -73,7 +51,7 @@ class EventValidator:
         self._clock = clock
         self._latest = clock() + CLOCK_SKEW
         self._keys: dict[str, str] = {}
-        self._rules: dict[str, Callable[[Any, list[FieldProblem]], Any]] = {
+        self._rules: dict[str, Callable[[Any, Problems], Any]] = {
             "name": self._name,
             "timestamp": self._timestamp,
             "external_id": _text_rule("external_id"),
@@ -86,23 +64,24 @@ class EventValidator:
             "metadata": self._metadata,
         }
 
-    def __call__(self, row: Any) -> tuple[dict[str, Any], list[FieldProblem]]:
+    def __call__(self, row: Any) -> tuple[dict[str, Any], Problems]:
         """The event of a row and every problem of the row; the event may be sent only if there is none.
 
         A field that is None (or pandas' ``NA`` or ``NaT``) counts as absent; only a timestamp must not be None, because
         Polar would stamp the event with the time of its receipt instead.
         """
-        if not is_object(row):
-            return {}, [("", f"is {kind_of(row)}; an event is an object with a name and a customer")]
         event: dict[str, Any] = {}
-        problems: list[FieldProblem] = []
+        problems = Problems()
+        if not is_object(row):
+            problems.add("", f"is {kind_of(row)}; an event is an object with a name and a customer")
+            return event, problems
         for field, given in row.items():
             rule = self._rules.get(field)
             if rule is None:
-                problems.append((key_text(field), unknown_field(field, self._rules)))
+                problems.add(key_text(field), unknown_field(field, self._rules))
             elif (value := given if type(given) in _COMMON_TYPES else plain(given)) is None:
                 if field == "timestamp":
-                    problems.append((field, "is null; leave it out to have Polar take the time of receipt"))
+                    problems.add(field, "is null; leave it out to have Polar take the time of receipt")
             elif (normal := rule(value, problems)) is not None:
                 event[field] = normal
         if problems or not (event.keys() <= _COMMON_FIELDS and "name" in event and "external_customer_id" in event):
@@ -110,63 +89,63 @@ class EventValidator:
         return event, problems
 
     @staticmethod
-    def _across_fields(row: Mapping[str, Any], event: dict[str, Any], problems: list[FieldProblem]) -> None:
+    def _across_fields(row: Mapping[str, Any], event: dict[str, Any], problems: Problems) -> None:
         if row["name"] is None:
-            problems.append(("name", "is missing"))
+            problems.add("name", "is missing")
         internal, external = row["customer_id"] is not None, row["external_customer_id"] is not None
         if internal and external:
-            problems.append(
-                ("", "has both customer_id and external_customer_id; Polar would silently drop the first: give one")
+            problems.add(
+                "", "has both customer_id and external_customer_id; Polar would silently drop the first: give one"
             )
         elif not internal and not external:
-            problems.append(("", "has no customer: give customer_id or external_customer_id"))
+            problems.add("", "has no customer: give customer_id or external_customer_id")
         if external and not internal and row["member_id"] is not None:
-            problems.append(("member_id", "goes with customer_id; with external_customer_id give external_member_id"))
+            problems.add("member_id", "goes with customer_id; with external_customer_id give external_member_id")
         if internal and not external and row["external_member_id"] is not None:
-            problems.append(("external_member_id", "goes with external_customer_id; with customer_id give member_id"))
+            problems.add("external_member_id", "goes with external_customer_id; with customer_id give member_id")
         if "parent_id" in event and event["parent_id"] == event.get("external_id"):
-            problems.append(("parent_id", "is the event's own external_id; an event is not its own parent"))
+            problems.add("parent_id", "is the event's own external_id; an event is not its own parent")
 
     @staticmethod
-    def _name(value: Any, problems: list[FieldProblem]) -> str | None:
+    def _name(value: Any, problems: Problems) -> str | None:
         return _text("name", value, problems, MAX_NAME)
 
-    def _timestamp(self, value: Any, problems: list[FieldProblem]) -> str | None:
+    def _timestamp(self, value: Any, problems: Problems) -> str | None:
         if isinstance(value, str):
             try:
                 moment = datetime.fromisoformat(value.strip())
             except ValueError:
-                problems.append(("timestamp", "is not an ISO 8601 moment such as 2026-01-31T12:00:00Z"))
+                problems.add("timestamp", "is not an ISO 8601 moment such as 2026-01-31T12:00:00Z")
                 return None
         elif isinstance(value, datetime):
             moment = value
         else:
-            problems.append(("timestamp", f"is {kind_of(value)}; a moment is an aware datetime or ISO 8601 text"))
+            problems.add("timestamp", f"is {kind_of(value)}; a moment is an aware datetime or ISO 8601 text")
             return None
         try:
             utc = in_utc(moment)
         except OverflowError:
-            problems.append(("timestamp", "is outside the years 1 to 9999"))
+            problems.add("timestamp", "is outside the years 1 to 9999")
             return None
         if utc is None:
-            problems.append(("timestamp", "has no time zone; write one, for example a Z at the end for UTC"))
+            problems.add("timestamp", "has no time zone; write one, for example a Z at the end for UTC")
             return None
         if utc < _EPOCH:
-            problems.append(("timestamp", "is before 1970; Polar's filters by time fail for good once it has such one"))
+            problems.add("timestamp", "is before 1970; Polar's filters by time fail for good once it has such one")
             return None
         if utc > self._latest:
             self._latest = self._clock() + CLOCK_SKEW
             if utc > self._latest:
-                problems.append(("timestamp", "is in the future, which Polar refuses"))
+                problems.add("timestamp", "is in the future, which Polar refuses")
                 return None
         return utc.isoformat()[:-UTC_OFFSET] + "Z"
 
-    def _metadata(self, value: Any, problems: list[FieldProblem]) -> dict[str, Any] | None:
+    def _metadata(self, value: Any, problems: Problems) -> dict[str, Any] | None:
         if not is_object(value):
-            problems.append(("metadata", f"is {kind_of(value)}; it is a flat object"))
+            problems.add("metadata", f"is {kind_of(value)}; it is a flat object")
             return None
         if len(value) > MAX_KEYS:
-            problems.append(("metadata", f"has {len(value)} keys; it has at most {MAX_KEYS}"))
+            problems.add("metadata", f"has {len(value)} keys; it has at most {MAX_KEYS}")
         metadata: dict[str, Any] = {}
         for given, content in value.items():
             key = self._keys.get(given)
@@ -184,14 +163,14 @@ class EventValidator:
                 metadata[key] = STRUCTURED.get(key, metadata_value)(f"metadata.{key}", plain(content), problems)
         return metadata or None
 
-    def _checked_key(self, key: Any, problems: list[FieldProblem]) -> str | None:
+    def _checked_key(self, key: Any, problems: Problems) -> str | None:
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
             told = f"{len(key)} characters" if isinstance(key, str) else kind_of(key)
             field = f"metadata.{key_text(key)}"[:TOLD_KEY]
-            problems.append((field, f"the key is {told}; keys are text of 1 to {MAX_KEY} characters"))
+            problems.add(field, f"the key is {told}; keys are text of 1 to {MAX_KEY} characters")
             return None
         if (unsendable := unsendable_text(key)) is not None:
-            problems.append(("metadata", f"a key {unsendable}"))
+            problems.add("metadata", f"a key {unsendable}")
             return None
         exact = str.__str__(key)
         if len(self._keys) < _KEYS_REMEMBERED:
@@ -199,8 +178,8 @@ class EventValidator:
         return exact
 
 
-def _text_rule(field: str) -> Callable[[Any, list[FieldProblem]], str | None]:
-    def rule(value: Any, problems: list[FieldProblem]) -> str | None:
+def _text_rule(field: str) -> Callable[[Any, Problems], str | None]:
+    def rule(value: Any, problems: Problems) -> str | None:
         if isinstance(value, UUID):
             return str(value)
         return _text(field, value, problems)
@@ -208,34 +187,34 @@ def _text_rule(field: str) -> Callable[[Any, list[FieldProblem]], str | None]:
     return rule
 
 
-def _uuid_rule(field: str) -> Callable[[Any, list[FieldProblem]], str | None]:
-    def rule(value: Any, problems: list[FieldProblem]) -> str | None:
+def _uuid_rule(field: str) -> Callable[[Any, Problems], str | None]:
+    def rule(value: Any, problems: Problems) -> str | None:
         try:
             uuid = value if isinstance(value, UUID) else UUID(value)
         except (ValueError, AttributeError, TypeError):
-            problems.append((field, "is not a UUID; for an id of your own give the external_ field"))
+            problems.add(field, "is not a UUID; for an id of your own give the external_ field")
             return None
         if uuid.version != 4:
-            problems.append((field, "is not a version 4 UUID, as Polar's ids are"))
+            problems.add(field, "is not a version 4 UUID, as Polar's ids are")
             return None
         return str(uuid)
 
     return rule
 
 
-def _organization(_value: Any, problems: list[FieldProblem]) -> None:
-    problems.append(("organization_id", "is refused with an organization token; the token itself says which it is"))
+def _organization(_value: Any, problems: Problems) -> None:
+    problems.add("organization_id", "is refused with an organization token; the token itself says which it is")
 
 
-def _text(field: str, value: Any, problems: list[FieldProblem], most: int | None = None) -> str | None:
+def _text(field: str, value: Any, problems: Problems, most: int | None = None) -> str | None:
     if not isinstance(value, str):
-        problems.append((field, f"is {kind_of(value)}; it is text"))
+        problems.add(field, f"is {kind_of(value)}; it is text")
     elif not value:
-        problems.append((field, "is empty" if most is None else f"is empty; it has 1 to {most} characters"))
+        problems.add(field, "is empty" if most is None else f"is empty; it has 1 to {most} characters")
     elif most is not None and len(value) > most:
-        problems.append((field, f"has {len(value)} characters; it has 1 to {most}"))
+        problems.add(field, f"has {len(value)} characters; it has 1 to {most}")
     elif (unsendable := unsendable_text(value)) is not None:
-        problems.append((field, unsendable))
+        problems.add(field, unsendable)
     else:
         return str.__str__(value)
     return None

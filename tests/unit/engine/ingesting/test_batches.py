@@ -1,4 +1,4 @@
-"""Where batches end, and the spool that they are read back from."""
+"""Where batches end, and the journal that they are read back from."""
 
 from __future__ import annotations
 
@@ -11,37 +11,35 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.requests import MAX_BODY_BYTES, ingest_encoded
 from airflow_provider_polar.engine.ingesting.batches import (
-    ENVELOPE_BYTES,
     MAX_EVENT_BYTES,
     counted,
     ranges_set,
     ranges_text,
     rows_in_words,
 )
-from airflow_provider_polar.engine.ingesting.spool import Spool, Spooled
+from airflow_provider_polar.engine.ingesting.journal import EncodedEvent, Journal
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 7), st.integers(80, 200))
 def test_batches_hold_every_event_in_order_and_keep_both_limits(
     sizes: list[int], max_events: int, max_bytes: int
 ) -> None:
-    with Spool(max_events, max_bytes) as spool:
-        events = [Spooled(0, number, b"x" * size) for number, size in enumerate(sizes)]
-        complete = [spool.add(event) for event in events]
-        complete.append(spool.cut())
-        batches = spool.batches
+    with Journal(max_events, max_bytes) as journal:
+        events = [EncodedEvent(0, number, b"x" * size) for number, size in enumerate(sizes)]
+        complete = [journal.add(event) for event in events]
+        complete.append(journal.cut())
+        batches = journal.batches
         assert [batch for batch in complete if batch is not None] == batches
         assert [batch.number for batch in batches] == list(range(len(batches)))
-        packed = [spool.read(batch) for batch in batches]
-        assert [event for one in packed for event in one.unpack()] == events
-        for batch, one in zip(batches, packed, strict=True):
-            body = len(ingest_encoded([one.body], repeatable=True).content or b"")
+        read = [journal.read(batch) for batch in batches]
+        assert [event for one in read for event in one] == events
+        bodies = [len(ingest_encoded([event.payload for event in one], repeatable=True).content or b"") for one in read]
+        for batch, one, body in zip(batches, read, bodies, strict=True):
             assert 1 <= batch.events == len(one) <= max_events
             assert body <= max_bytes
         # None of them ends before it must.
-        for one, following in pairwise(packed):
-            more = len(one.body) + 1 + len(following.unpack()[0].payload)
-            assert len(one) == max_events or ENVELOPE_BYTES + more > max_bytes
+        for (one, body), (following, _) in pairwise(zip(read, bodies, strict=True)):
+            assert len(one) == max_events or body + 1 + len(following[0].payload) > max_bytes
 
 
 def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> None:
@@ -51,7 +49,7 @@ def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> 
 @pytest.mark.parametrize("size", [0, 32_768])
 def test_impossible_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="32767"):
-        Spool(size)
+        Journal(size)
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -85,24 +83,24 @@ def test_numbers_of_things() -> None:
     ]
 
 
-def test_a_spool_is_read_in_any_order_and_while_it_is_written() -> None:
-    with Spool(2) as spool:
-        events = [Spooled(number % 2, number, b"%d" % number) for number in range(7)]
-        batches = [batch for event in events if (batch := spool.add(event))]
-        assert [spool.read(batch).unpack() for batch in reversed(batches)] == [events[4:6], events[2:4], events[:2]]
-        spool.cut(next_generation=True)
-        spool.add(events[0])
-        spool.cut()
-        assert [(batch.events, batch.generation) for batch in spool.batches] == [(2, 0)] * 3 + [(1, 0), (1, 1)]
+def test_a_journal_is_read_in_any_order_and_while_it_is_written() -> None:
+    with Journal(2) as journal:
+        events = [EncodedEvent(number % 2, number, b"%d" % number) for number in range(7)]
+        batches = [batch for event in events if (batch := journal.add(event))]
+        assert [journal.read(batch) for batch in reversed(batches)] == [events[4:6], events[2:4], events[:2]]
+        journal.hold(events[0], "parent", None)
+        journal.hold(events[1], "child", "parent")
+        assert list(journal.release({})) == []
+        assert [(batch.events, batch.generation) for batch in journal.batches] == [(2, 0)] * 4 + [(1, 1)]
 
 
 def test_the_digest_tells_events_order_and_batches_apart() -> None:
     def digest(payloads: list[str], size: int = 2) -> str:
-        with Spool(size) as spool:
+        with Journal(size) as journal:
             for number, payload in enumerate(payloads):
-                spool.add(Spooled(0, number, json.dumps(payload).encode()))
-            spool.cut()
-            return spool.digest
+                journal.add(EncodedEvent(0, number, json.dumps(payload).encode()))
+            journal.cut()
+            return journal.digest
 
     assert digest(["a", "b"]) == digest(["a", "b"])
     assert len({digest(["a", "b"]), digest(["b", "a"]), digest(["a"]), digest(["a", "b"], 1)}) == 4

@@ -13,7 +13,7 @@ from airflow_provider_polar.engine.ingesting.columns import check_event_columns
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
-from airflow_provider_polar.exceptions import PolarSourceError
+from airflow_provider_polar.exceptions import EventProblem, PolarSourceError
 
 ROWS = [{"carrier": "UA", "dep": "2026-01-01", "nested": {"a": 1}}, {"carrier": "AA", "dep": None, "nested": {"a": 2}}]
 FORMATS = pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
@@ -88,7 +88,7 @@ def test_a_key_that_later_objects_have_is_a_problem_of_the_rows_that_have_it_not
     path = written(tmp_path, "jsonl", rows)
     read = list(rows_of_files([path], mapping().check_columns))
     assert [mapping()(row.value)[1] for row in read] == [
-        [("external_customer_id", "column 'carrier' is empty or missing; is carier meant?")],
+        [EventProblem("external_customer_id", "column 'carrier' is empty or missing; is carier meant?")],
         [],
     ]
 

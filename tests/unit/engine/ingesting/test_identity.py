@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -19,6 +20,7 @@ from airflow_provider_polar.engine.ingesting.identity import (
     named_scope,
     run_scope,
 )
+from airflow_provider_polar.engine.ingesting.journal import temporary_database
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
 
 RUN = run_scope("dag", "task", "run", -1)
@@ -39,7 +41,8 @@ events = st.fixed_dictionaries(
 def identities(rows: list[dict[str, Any]], scope: str = RUN) -> list[Any]:
     validate = EventValidator()
     found = []
-    with Identities(scope) as known:
+    with closing(temporary_database()) as database:
+        known = Identities(scope, database)
         for number, row in enumerate(rows, 1):
             event, problems = validate(row)
             assert problems == []
@@ -144,7 +147,8 @@ def test_different_content_under_one_explicit_id_is_a_conflict_that_names_the_fi
 
 def test_parents_outside_the_run_are_known_whatever_the_order() -> None:
     base = {"name": "a", "external_customer_id": "c"}
-    with Identities(RUN) as known:
+    with closing(temporary_database()) as database:
+        known = Identities(RUN, database)
         known.identify({**base, "parent_id": "later"}, (0, 1))
         known.identify({**base, "parent_id": "elsewhere"}, (0, 2))
         known.identify({**base, "external_id": "later"}, (0, 3))

@@ -7,6 +7,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from contextlib import closing
 from decimal import Decimal
 from typing import Any
 
@@ -15,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.requests import encode_event
-from airflow_provider_polar.engine.ingesting import identity
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities, canonical, derive, run_scope
+from airflow_provider_polar.engine.ingesting.journal import temporary_database
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
 
 RUN = run_scope("dag", "task", "run", -1)
@@ -95,7 +96,8 @@ def test_the_bytes_are_those_of_the_plain_encoder(row: dict[str, Any]) -> None:
         return
     assert canonical(event) == reference(event)
     assert encode_event(event) == json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
-    with Identities(RUN) as known:
+    with closing(temporary_database()) as database:
+        known = Identities(RUN, database)
         explicit = event.get("external_id")
         expected = [explicit, None] if explicit else [reference_id(RUN, reference(event), n) for n in range(2)]
         assert [known.identify(event, (0, number)) for number in (1, 2)] == expected
@@ -116,8 +118,10 @@ def test_payloads_that_were_refused_are_refused_and_written_the_same_where_not(v
         assert encode_event(event) == expected
 
 
-def identified(*rows: dict[str, Any]) -> list[Any]:
-    with Identities(RUN) as known:
+def identified(*rows: dict[str, Any], cache: int = 1000) -> list[Any]:
+    with closing(temporary_database()) as database:
+        database.execute(f"PRAGMA cache_size = {cache}")
+        known = Identities(RUN, database)
         return [known.identify(row, (0, number)) for number, row in enumerate(rows, 1)]
 
 
@@ -150,7 +154,5 @@ def test_what_is_kept_on_disk_is_known_as_well_as_what_is_kept_in_memory(pairs: 
     rows = [{**OK, "name": "abcd"[name], "external_id": explicit} for name, explicit in pairs]
     rows = [{field: value for field, value in row.items() if value is not None} for row in rows]
     in_memory = identified(*rows)
-    for most in (0, 1, 3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(identity, "_KEPT_IN_MEMORY", most)
-            assert identified(*rows) == in_memory
+    for pages in (1, 3):
+        assert identified(*rows, cache=pages) == in_memory

@@ -366,7 +366,7 @@ def test_fail_sends_not_one_request(polar_server: LocalPolar, client: PolarClien
         f"{len(KINDS)} of {2 * len(KINDS) + 5} rows are invalid; nothing has been sent."
     )
     assert f"{every_kind}, row 2, name: is missing" in str(caught.value)
-    assert len({problem.index for problem in caught.value.problems}) == len(KINDS)
+    assert len({problem.row for problem in caught.value.problems}) == len(KINDS)
 
 
 def test_skip_sets_exactly_the_invalid_rows_aside(

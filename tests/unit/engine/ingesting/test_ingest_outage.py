@@ -19,10 +19,10 @@ from airflow_provider_polar.engine.ingesting import dispatcher as dispatching
 from airflow_provider_polar.engine.ingesting.batches import Batch
 from airflow_provider_polar.engine.ingesting.identity import run_scope
 from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary
+from airflow_provider_polar.engine.ingesting.journal import Journal
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Sent
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
-from airflow_provider_polar.engine.ingesting.spool import Spool
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError, PolarTransportError
 from airflow_provider_polar.testing import LocalPolar
 
@@ -154,15 +154,15 @@ def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: 
     }
     for failing in range(8):
         with (
-            Spool(1) as spool,
+            Journal(1) as journal,
             RejectedRows(None) as rejected,
-            dispatching.Dispatcher(lambda: polar, spool, [""], rejected, **options) as dispatcher,
+            dispatching.Dispatcher(lambda: polar, journal, [""], rejected, **options) as dispatcher,
         ):
             for number in range(8):
                 future: Future[Sent] = Future()
                 error = PolarTransportError("gone", sent=False)
                 future.set_result(Sent(error=error) if number == failing else Sent(inserted=1))
-                dispatcher._flying[future] = Batch(number, 0, 0, 1), clock.now
+                dispatcher._flying[future] = Batch(number, 1, 1), clock.now
             clock.now += 600
             dispatcher._collect(0)
             assert [batch.number for batch in dispatcher._coming] == [failing]

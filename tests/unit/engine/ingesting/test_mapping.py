@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.exceptions import EventProblem, PolarConfigurationError
 
 BASE: dict[str, Any] = {"name": {"const": "flight.departed"}, "external_customer_id": "carrier"}
 ROW = {
@@ -28,7 +28,7 @@ def mapped(row: dict[str, Any] = ROW, **fields: Any) -> tuple[dict[str, Any], li
 def one(value: Any, **spec: Any) -> Any:
     """One value through one column's conversion; its problem where there is one."""
     event, problems = mapped({"carrier": "UA", "v": value}, metadata={"v": {"column": "v", **spec}})
-    return problems[0][1] if problems else event.get("metadata", {}).get("v")
+    return problems[0].message if problems else event.get("metadata", {}).get("v")
 
 
 def test_columns_constants_and_templates() -> None:
@@ -109,9 +109,9 @@ def test_local_times_at_the_change_of_clocks(local: str, fold: int | None, expec
     spec = NEW_YORK if fold is None else {**NEW_YORK, "fold": fold}
     event, problems = mapped({"carrier": "UA", "v": local}, timestamp=spec)
     if isinstance(expected, str):
-        ((field, told),) = problems
-        assert field == "timestamp"
-        assert expected in told
+        (problem,) = problems
+        assert problem.field == "timestamp"
+        assert expected in problem.message
     else:
         assert event["timestamp"].astimezone(UTC) == expected
 
@@ -125,8 +125,8 @@ def test_a_cost_is_made_of_columns() -> None:
 
 def test_every_problem_of_a_row_is_told_with_its_field() -> None:
     _, problems = mapped({}, metadata={"v": {"column": "v", "type": "int"}})
-    assert [field for field, _ in problems] == ["external_customer_id", "metadata.v"]
-    assert EventMapping(BASE)("text")[1] == [("", "is no object with columns")]
+    assert [problem.field for problem in problems] == ["external_customer_id", "metadata.v"]
+    assert EventMapping(BASE)("text")[1] == [EventProblem("", "is no object with columns")]
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ from upath import UPath
 
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
+from airflow_provider_polar.exceptions import EventProblem
 
 
 def publish(path: Path, owner: str) -> str | None:
     with RejectedRows(UPath(f"file://{path}"), owner) as rejected:
-        rejected.add("", 1, [("name", "is missing")], {"of": owner})
+        rejected.add("", 1, [EventProblem("name", "is missing")], {"of": owner})
         return rejected.publish()
 
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.engine.ingesting.validation import EventValidator, RowProblem
+from airflow_provider_polar.engine.ingesting.validation import EventValidator
+from airflow_provider_polar.exceptions import EventProblem
 from airflow_provider_polar.testing import LocalPolar
 from tests.paths import DATA
 
@@ -114,8 +115,8 @@ INVALID: list[tuple[Any, str, str]] = [
 @pytest.mark.parametrize(("row", "field", "told"), INVALID)
 def test_what_is_invalid_is_told_once_in_words(row: Any, field: str, told: str) -> None:
     _, problems = check(row)
-    assert len([problem for problem in problems if problem[0] == field]) == 1
-    assert told in dict(problems)[field]
+    assert len([problem for problem in problems if problem.field == field]) == 1
+    assert told in {problem.field: problem.message for problem in problems}[field]
     if isinstance(row, dict) and row:
         assert len(problems) == 1, problems
 
@@ -175,12 +176,13 @@ def test_python_values_become_json() -> None:
 
 def test_every_problem_of_a_row_is_told() -> None:
     _, problems = check({"nam": "x", "timestamp": "now", "metadata": {"a": None, "b": []}})
-    assert [field for field, _ in problems] == ["nam", "timestamp", "metadata.a", "metadata.b", "name", ""]
+    assert [problem.field for problem in problems] == ["nam", "timestamp", "metadata.a", "metadata.b", "name", ""]
 
 
 def test_a_problem_says_its_row_as_people_count() -> None:
-    assert str(RowProblem(2, "name", "is missing", "s3://b/a.jsonl")) == "s3://b/a.jsonl, row 3, name: is missing"
-    assert str(RowProblem(0, "", "has no customer")) == "row 1: has no customer"
+    problem = EventProblem("name", "is missing").of_row("s3://b/a.jsonl", 3)
+    assert str(problem) == "s3://b/a.jsonl, row 3, name: is missing"
+    assert str(EventProblem("", "has no customer").of_row("", 1)) == "row 1: has no customer"
 
 
 def test_a_clock_that_moves_on_is_asked_again() -> None:

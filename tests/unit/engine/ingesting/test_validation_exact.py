@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.requests import encode_event
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
+from airflow_provider_polar.exceptions import EventProblem
 
 OK = {"name": "a", "external_customer_id": "c"}
 HUGE = ("1E+9999999", "-1E+9999999", "1E-9999999", "1" * 400, "1E+999999999999", "0E+9999999")
@@ -33,14 +34,14 @@ class Level(IntEnum):
     HIGH = 3
 
 
-def check(row: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+def check(row: Any) -> tuple[dict[str, Any], list[EventProblem]]:
     return EventValidator()(row)
 
 
 def told(value: Any, field: str = "v") -> str:
     """The one problem of a metadata value, or what is sent for it."""
     event, problems = check({**OK, "metadata": {field: value}})
-    return problems[0][1] if problems else f"sent {event['metadata'][field]!r}"
+    return problems[0].message if problems else f"sent {event['metadata'][field]!r}"
 
 
 def kind_of(value: Any) -> str:
@@ -103,7 +104,7 @@ def test_a_cost_is_sent_as_it_is(amount: Any, sent: Any) -> None:
 )
 def test_a_cost_with_more_digits_than_polar_keeps_is_refused(amount: Any) -> None:
     _, problems = check({**OK, "metadata": {"_cost": {"amount": amount, "currency": "usd"}}})
-    assert [field for field, _ in problems] == ["metadata._cost.amount"]
+    assert [problem.field for problem in problems] == ["metadata._cost.amount"]
 
 
 @pytest.mark.parametrize(
@@ -188,8 +189,10 @@ def test_numpy_scalars_are_what_they_stand_for_and_all_else_of_numpy_is_refused(
     assert json.loads(encode_event(event))["metadata"]["_llm"]["total_tokens"] == 5
     for field in ("name", "external_customer_id", "external_id", "timestamp", "metadata", "parent_id", "member_id"):
         for value in (numpy.array(["a", "b"]), numpy.datetime64("2026-01-01", "ns"), numpy.int64(5)):
-            assert field in {name for name, _ in check({**OK, field: value})[1]}
-    assert check(numpy.array([1, 2]))[1] == [("", "is an array; an event is an object with a name and a customer")]
+            assert field in {problem.field for problem in check({**OK, field: value})[1]}
+    assert check(numpy.array([1, 2]))[1] == [
+        EventProblem("", "is an array; an event is an object with a name and a customer")
+    ]
 
 
 def test_pandas_values_are_what_they_stand_for() -> None:
@@ -209,8 +212,8 @@ def test_pandas_values_are_what_they_stand_for() -> None:
     for missing in (pandas.NA, pandas.NaT):
         row = {**OK, "external_id": missing, "parent_id": missing, "customer_id": missing, "member_id": missing}
         assert check(row) == (OK, [])
-        assert check({**OK, "timestamp": missing})[1][0][1].startswith("is null")
-        assert check({**OK, "name": missing})[1] == [("name", "is missing")]
+        assert check({**OK, "timestamp": missing})[1][0].message.startswith("is null")
+        assert check({**OK, "name": missing})[1] == [EventProblem("name", "is missing")]
     event, problems = check({**OK, "timestamp": pandas.Timestamp("2026-01-01T00:00:00.123456789Z")})
     assert (event["timestamp"], problems) == ("2026-01-01T00:00:00.123456Z", [])
     frame = pandas.DataFrame([{**OK, "n": 1, "at": moment}, {**OK, "n": None, "at": None}]).convert_dtypes()
@@ -297,7 +300,7 @@ def same(sent: Any, given: Any) -> bool:
 @example(row={"name": "a", "external_customer_id": "c", "metadata": {"v": -0.0}})
 def test_any_row_is_an_event_of_exactly_its_values_or_refused(row: Any) -> None:
     event, problems = check(row)
-    assert all(isinstance(field, str) and isinstance(message, str) for field, message in problems)
+    assert all(isinstance(one.field, str) and isinstance(one.message, str) for one in problems)
     if problems:
         return
     sent = json.loads(encode_event(event))
@@ -344,7 +347,7 @@ def test_a_mapping_of_any_value_gives_a_value_or_a_problem(value: Any, kind: str
         )
         event, problems = mapping({"v": value})
         check(event)
-        assert all(isinstance(message, str) for _, message in problems)
+        assert all(isinstance(problem.message, str) for problem in problems)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, Decimal("NaN"), float("-inf")])
@@ -352,11 +355,11 @@ def test_a_template_makes_no_id_of_a_number_that_is_none(value: Any) -> None:
     mapping = EventMapping(
         {"name": {"const": "a"}, "external_customer_id": "c", "external_id": {"template": "{c}-{v}"}}
     )
-    assert mapping({"c": "x", "v": value})[1] == [("external_id", "column 'v' is not a finite number")]
+    assert mapping({"c": "x", "v": value})[1] == [EventProblem("external_id", "column 'v' is not a finite number")]
 
 
 def test_underscores_are_no_digits_of_a_number() -> None:
     mapping = EventMapping(
         {"name": {"const": "a"}, "external_customer_id": "c", "metadata": {"v": {"column": "v", "type": "float"}}}
     )
-    assert mapping({"c": "x", "v": "1_000"})[1] == [("metadata.v", "is not a number")]
+    assert mapping({"c": "x", "v": "1_000"})[1] == [EventProblem("metadata.v", "is not a number")]
