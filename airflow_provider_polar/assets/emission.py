@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
+from airflow_provider_polar.engine.files.uris import StorageUri
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.windows.schedules import Schedule
 
@@ -37,7 +38,7 @@ def emit_export(
     for outlet in context.get("outlets") or ():
         if isinstance(outlet, AssetAlias):
             if destination:
-                context["outlet_events"][outlet].add(Asset(_without_user(destination)), extra=extra)
+                context["outlet_events"][outlet].add(Asset(str(StorageUri.parse(destination))), extra=extra)
         elif isinstance(outlet, Asset):
             event = context["outlet_events"][outlet]
             event.extra = extra
@@ -54,12 +55,3 @@ def _add_partition(event: Any, key: str) -> None:
         log.warning("this Airflow has no partition keys of asset events (3.3 has): %r is left out", key)
         return
     event.add_partitions(key)
-
-
-def _without_user(uri: str) -> str:
-    """Object storage paths carry the connection id as the user, which is no part of what they name."""
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return f"file://{uri}"
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

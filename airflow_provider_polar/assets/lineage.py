@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from airflow_provider_polar.engine.files.uris import StorageUri
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found,unused-ignore]
@@ -17,10 +18,10 @@ def events_dataset(organization: str, name: str | None = None) -> tuple[str, str
 
 def storage_dataset(url: str) -> tuple[str, str]:
     """Namespace and name of an object or a directory, as OpenLineage names them."""
-    parts = urlsplit(url)
-    if parts.scheme in ("", "file"):
-        return "file", parts.path
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.path.strip("/") or "/"
+    uri = StorageUri.parse(url)
+    if uri.is_on_disk:
+        return "file", uri.path
+    return f"{uri.scheme}://{uri.bucket}", uri.path.strip("/") or "/"
 
 
 def export_lineage(

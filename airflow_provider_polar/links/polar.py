@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
+
+from airflow_provider_polar.engine.files.uris import storage_url
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
@@ -45,18 +47,6 @@ def events_url(
     if customer_ids:
         query["customerIds"] = ",".join(customer_ids)
     return f"{DASHBOARDS[environment]}/to/dashboard/analytics/events" + (f"?{urlencode(query)}" if query else "")
-
-
-def storage_url(path: str) -> str:
-    """Where a browser finds an object: the console of S3 or Google Cloud Storage, else the path itself."""
-    scheme, separator, rest = path.partition("://")
-    bucket, _, key = rest.partition("/")
-    bucket = bucket.rpartition("@")[2]
-    if scheme in ("s3", "s3a"):
-        return f"https://console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
-    if scheme in ("gs", "gcs"):
-        return f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{quote(key)}"
-    return path if separator else f"file://{path}"
 
 
 def show_events(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
 
+from airflow_provider_polar.engine.files.uris import same_for_all_connections
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 from airflow_provider_polar.operators._errors import failing_clearly
@@ -183,7 +183,8 @@ class PolarIngestEventsOperator(BaseOperator):
 
             EventMapping(self.mapping)
         if self.source is not None and not is_templated(self.source):
-            from airflow_provider_polar.engine.ingesting.sources import format_of, is_glob
+            from airflow_provider_polar.engine.files.formats import format_of
+            from airflow_provider_polar.engine.ingesting.sources import is_glob
 
             if not is_glob(str(self.source)):
                 format_of(str(self.source))
@@ -208,7 +209,7 @@ class PolarIngestEventsOperator(BaseOperator):
             run = (ti.dag_id, ti.task_id, ti.run_id)
             index: Any = -1 if ti.map_index is None else ti.map_index
             if index >= 0 and self.source is not None:
-                source = _without_connection(str(self.source))
+                source = same_for_all_connections(str(self.source))
                 return identity.run_scope(*run, source), "by this run and their source"
             if index >= 0:
                 self.log.warning(
@@ -350,14 +351,3 @@ def as_rows(events: Any, what: str) -> Iterable[Any]:
         return events
     told = "None: the upstream task has returned nothing" if events is None else f"a {type(events).__name__}"
     raise PolarConfigurationError(f"{what} is {told}; it is a list of events")
-
-
-def _without_connection(path: str) -> str:
-    """A path without the id of its connection: the same file, however it is reached."""
-    scheme, mark, rest = path.partition("://")
-    if not mark:
-        return posixpath.normpath(path)
-    if scheme in ("file", "local"):
-        return f"file://{posixpath.normpath(rest)}"
-    store, slash, key = rest.partition("/")
-    return f"{scheme}://{store.rpartition('@')[2]}{slash}{key}"

@@ -17,7 +17,8 @@ from airflow_provider_polar.engine.exporting.local_files import PartWriter, usin
 from airflow_provider_polar.engine.exporting.manifest import ExportName, FileEntry, Manifest, digest, write_manifest
 from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLog
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
-from airflow_provider_polar.engine.files.layout import EVENT_FIELDS, FileLayout
+from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
+from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan

@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.engine.files.layout import FileLayout, RowWriter
+from airflow_provider_polar.engine.files.layout import FileLayout
+from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.engine.window import moment_text
 from airflow_provider_polar.exceptions import PolarLocalDiskError
 

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Self
 
-from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.engine.files.compression import SUFFIXES, check_zstd
-from airflow_provider_polar.engine.files.fields import EVENT_FIELDS, EXTRA, FieldChoice
+from airflow_provider_polar.engine.files.compression import CODECS
+from airflow_provider_polar.engine.files.fields import FieldChoice
+from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN, check_installed
+from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.exceptions import PolarConfigurationError
-
-__all__ = ["EVENT_FIELDS", "EXTRA", "FILE_FORMATS", "FieldChoice", "FileLayout", "RowWriter"]
-
-FILE_FORMATS = ("jsonl", "csv", "parquet")
-
-
-class RowWriter(Protocol):
-    """What each format's writer does; the same rows in the same order give the same bytes."""
-
-    def write(self, row: EventRow) -> int:
-        """Writes one event and returns its size in bytes before compression."""
-
-    def close(self) -> None:
-        """Ends the file; the stream given stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +45,9 @@ class FileLayout:
 
         :raises PolarConfigurationError: something in it is unknown or impossible.
         """
-        if file_format not in FILE_FORMATS:
-            raise PolarConfigurationError(
-                f"file_format {file_format!r} is unknown; there are {', '.join(FILE_FORMATS)}"
-            )
-        if compression not in SUFFIXES:
+        if file_format not in WRITTEN:
+            raise PolarConfigurationError(f"file_format {file_format!r} is unknown; there are {', '.join(WRITTEN)}")
+        if compression not in CODECS:
             raise PolarConfigurationError(f"compression {compression!r} is unknown; there are None, 'gzip' and 'zstd'")
         for what, limit in (("max_file_rows", max_file_rows), ("max_file_bytes", max_file_bytes)):
             if limit is not None and limit < 1:
@@ -71,34 +56,23 @@ class FileLayout:
         return cls(file_format, compression, fields, max_file_rows, max_file_bytes)
 
     def check_installed(self) -> None:
-        """Checks that the packages of the format and the compression are there.
+        """Looks whether what the layout needs is installed.
 
-        :raises PolarConfigurationError: one of them is not installed.
+        :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
         """
-        if self.file_format == "parquet":
-            from airflow_provider_polar.engine.files.parquet import check_parquet
-
-            check_parquet()
-        elif self.compression == "zstd":
-            check_zstd()
+        check_installed(self.file_format, self.compression)
 
     @property
     def extension(self) -> str:
         """What a file's name ends in, e.g. ``.jsonl.gz``."""
-        return f".{self.file_format}" + ("" if self.file_format == "parquet" else SUFFIXES[self.compression])
+        file_format = FORMATS[self.file_format]
+        return file_format.endings[0] + ("" if file_format.compresses else CODECS[self.compression].ending)
 
     def open(self, raw: IO[bytes]) -> RowWriter:
         """A writer of one file on a binary stream."""
-        if self.file_format == "parquet":
-            from airflow_provider_polar.engine.files.parquet import ParquetRowWriter
-
-            return ParquetRowWriter(raw, self.fields, self.compression)
-        from airflow_provider_polar.engine.files.text import LineWriter, csv_encoder, jsonl_encoder
-
-        if self.file_format == "csv":
-            header = ",".join(self.fields.columns).encode() + b"\n"
-            return LineWriter(raw, csv_encoder(self.fields), self.compression, header)
-        return LineWriter(raw, jsonl_encoder(self.fields), self.compression)
+        writer = FORMATS[self.file_format].writer
+        assert writer is not None
+        return writer(raw, self.fields, self.compression)
 
     def is_full(self, rows: int, size: int) -> bool:
         """Whether a file with so many events and bytes is to be closed."""

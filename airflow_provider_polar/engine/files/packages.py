@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Protocol
 
+from airflow_provider_polar.engine.files.stores import STORES
 from airflow_provider_polar.exceptions import PolarConfigurationError
-
-STORES = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure"}
-"""Schemes of object stores, and the extra that brings the Airflow provider which serves them."""
 
 
 class StoragePath(Protocol):
@@ -37,30 +36,33 @@ def file_system(path: StoragePath, needed_by: str) -> Any:
     except Exception as error:
         # The second is Airflow's word for a scheme that none of the installed providers serves.
         if isinstance(error, ImportError) or "No filesystem registered" in str(error):
-            raise missing_store(needed_by, path.protocol) from error
+            raise _missing_store(needed_by, path.protocol) from error
         raise
 
 
-def missing(needed_by: str, extra: str) -> PolarConfigurationError:
-    """The error for a package that is not installed. A retry does not help until it is.
+def installed(module: str, extra: str, needed_by: str) -> Any:
+    """A module of a package that not everyone needs.
 
-    :param needed_by: what needs it, such as ``compression='zstd'``.
     :param extra: the extra that brings it.
+    :param needed_by: what needs it, such as ``compression='zstd'``.
+    :raises PolarConfigurationError: it is not installed.
     """
+    try:
+        return import_module(module)
+    except ImportError:
+        raise _missing(needed_by, extra) from None
+
+
+def _missing(needed_by: str, extra: str) -> PolarConfigurationError:
     return PolarConfigurationError(
         f"{needed_by} needs a package that is not installed: pip install 'airflow-provider-polar[{extra}]'"
     )
 
 
-def missing_store(needed_by: str, scheme: str) -> PolarConfigurationError:
-    """The same for the file system of an object store.
-
-    :param needed_by: the parameter that names a path there.
-    :param scheme: what the path begins with, such as ``s3``.
-    """
+def _missing_store(needed_by: str, scheme: str) -> PolarConfigurationError:
     needed_by = f"{needed_by} begins with {scheme}://, which"
-    if extra := STORES.get(scheme):
-        return missing(needed_by, extra)
+    if store := STORES.get(scheme):
+        return _missing(needed_by, store.extra)
     return PolarConfigurationError(
         f"{needed_by} no installed Airflow provider serves: install the provider that has a file system for "
         f"{scheme}://; airflow-provider-polar[s3], [gcs] and [azure] bring those for {', '.join(STORES)}"

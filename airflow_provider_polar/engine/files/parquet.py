@@ -2,40 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
 
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import EXTRA, FieldChoice
-from airflow_provider_polar.engine.files.packages import missing
-from airflow_provider_polar.engine.files.text import extra_object
+from airflow_provider_polar.engine.files.json_text import extra_object
+from airflow_provider_polar.engine.files.metadata import gathered
+from airflow_provider_polar.engine.files.packages import installed
+from airflow_provider_polar.engine.files.streams import CheckColumns, Rows
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 _ROW_GROUP = 10_000
+_ROWS_AT_ONCE = 1000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TWO_TO_63 = 1 << 63
 _JSON_TEXT = ("customer", "metadata")
 
 
-def check_parquet() -> None:
-    """Checks that Parquet can be written.
+def read(data: IO[bytes], check: CheckColumns) -> Rows:
+    """The rows of a stream.
 
-    :raises PolarConfigurationError: pyarrow is not installed.
+    A null inside a struct is a key that is not there: a struct column has the keys of all its rows.
     """
+    parquet = installed("pyarrow.parquet", "parquet", "reading parquet files")
+    from pyarrow import ArrowException
+
+    number = 0
     try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise missing("file_format='parquet'", "parquet") from None
+        file = parquet.ParquetFile(data)
+        check(file.schema_arrow.names, True)
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
+                number += 1
+                yield number, *gathered(_without_nulls(row))
+    except (ArrowException, KeyError) as error:  # KeyError: a key that a map has twice
+        raise StreamError(str(error)) from None
 
 
-def parquet_schema(fields: FieldChoice) -> Any:
-    """The fixed Arrow schema.
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        column: {key: v for key, v in value.items() if v is not None} if isinstance(value, Mapping) else value
+        for column, value in row.items()
+    }
 
-    ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text; ``customer``, ``metadata`` and
-    ``extra`` are JSON text."""
+
+def _schema(fields: FieldChoice) -> Any:
+    """The fixed Arrow schema: ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text;
+    ``customer``, ``metadata`` and ``extra`` are JSON text."""
     import pyarrow as pa
 
     types = {"timestamp": pa.timestamp("us", tz="UTC"), "child_count": pa.int64()}
@@ -69,7 +88,7 @@ def _integer(row: EventRow, name: str) -> int | None:
     return whole
 
 
-class ParquetRowWriter:
+class ParquetWriter:
     """Writes events to a parquet file, in row groups of 10,000.
 
     :param compression: codec inside the file: gzip, zstd, or None for parquet's usual snappy.
@@ -79,7 +98,7 @@ class ParquetRowWriter:
         import pyarrow.parquet as pq
 
         self._fields = fields
-        self._schema = parquet_schema(fields)
+        self._schema = _schema(fields)
         self._writer = pq.ParquetWriter(raw, self._schema, compression=compression or "snappy")
         self._rows: list[EventRow] = []
 

@@ -10,9 +10,10 @@ import pytest
 from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.engine.files.formats import FORMATS, format_of
 from airflow_provider_polar.engine.ingesting.identity import run_scope
 from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
-from airflow_provider_polar.engine.ingesting.sources import format_of, matching, rows_of_files
+from airflow_provider_polar.engine.ingesting.sources import matching, rows_of_files
 from airflow_provider_polar.exceptions import PolarSourceError
 from airflow_provider_polar.testing import LocalPolar
 from tests.integration.storage.stores import Store
@@ -34,7 +35,7 @@ def test_a_glob_in_and_rejected_rows_out(store: Store, polar_server: LocalPolar,
         with (folder / f"{number}.jsonl.gz").open("wb") as file:
             file.write(gzip.compress("\n".join([*lines, "{}", ""]).encode()))
     names = matching(folder / "*.jsonl.gz")
-    assert [format_of(name) for name in names] == [".jsonl"] * 3
+    assert [format_of(name) for name in names] == [FORMATS["jsonl"]] * 3
     paths = [UPath(name, **store.options) for name in names]
     options = IngestOptions(run_scope("d", "t", "r", -1), on_invalid="skip")
     for attempt in range(2):

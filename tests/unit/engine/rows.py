@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
-from airflow_provider_polar.engine.files.layout import EVENT_FIELDS
+from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
 from airflow_provider_polar.engine.reading.reports import NOT_GIVEN, Discrepancy, SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow, moment_text

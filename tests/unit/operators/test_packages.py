@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.io import fs as airflow_file_systems
 
-from airflow_provider_polar.engine.files.packages import STORES
+from airflow_provider_polar.engine.files.stores import STORES
 from airflow_provider_polar.operators.assemble import PolarAssembleExportOperator
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
@@ -46,7 +46,8 @@ OPERATORS = {
 def test_no_provider_serves_the_store(
     polar_server: LocalPolar, polar_connection: str, operator: str, scheme: str
 ) -> None:
-    command = f"pip install 'airflow-provider-polar[{STORES[scheme]}]'" if scheme in STORES else "install the provider"
+    known = STORES.get(scheme)
+    command = f"pip install 'airflow-provider-polar[{known.extra}]'" if known else "install the provider"
     with pytest.raises(AirflowFailException, match=f"begins with {scheme}://") as refused:
         OPERATORS[operator](f"{scheme}://bucket/folder").execute(CONTEXT)
     assert command in str(refused.value)
@@ -99,4 +100,4 @@ def test_a_format_s_package(
 def test_the_extras_exist() -> None:
     extras = metadata("airflow-provider-polar").get_all("Provides-Extra")
     assert extras is not None
-    assert {*STORES.values(), "parquet", "zstd"} <= set(extras)
+    assert {*(store.extra for store in STORES.values()), "parquet", "zstd"} <= set(extras)

@@ -20,7 +20,8 @@ from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.exporting.local_files import PartWriter
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, manifest_name
-from airflow_provider_polar.engine.files.layout import FieldChoice, FileLayout
+from airflow_provider_polar.engine.files.fields import FieldChoice
+from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError, PolarLocalDiskError

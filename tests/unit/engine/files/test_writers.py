@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.engine.exporting.local_files import PartWriter
-from airflow_provider_polar.engine.files.layout import EVENT_FIELDS, FieldChoice, FileLayout
+from airflow_provider_polar.engine.files.fields import EVENT_FIELDS, FieldChoice
+from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from tests.unit.engine.rows import START, event, minutes, row
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polar.engine.ingesting import sources
-from airflow_provider_polar.engine.ingesting.sources import Row, format_of, is_glob, rows_in_memory, rows_of_files
+from airflow_provider_polar.engine.files import json_array
+from airflow_provider_polar.engine.files.formats import format_of
+from airflow_provider_polar.engine.ingesting.sources import Row, is_glob, rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 ROWS = [
@@ -195,9 +196,9 @@ def test_a_generator_is_read_as_it_goes() -> None:
 def test_an_array_is_read_right_wherever_its_chunks_end(values: list[Any], chunk: int, indent: int | None) -> None:
     import io
 
-    before, sources._CHUNK = sources._CHUNK, chunk
+    before, json_array._CHUNK = json_array._CHUNK, chunk
     try:
         data = io.BytesIO(json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        assert [value for _, value, _ in sources._json_array(data)] == values
+        assert [value for _, value, _ in json_array.read(data, lambda *_: None)] == values
     finally:
-        sources._CHUNK = before
+        json_array._CHUNK = before

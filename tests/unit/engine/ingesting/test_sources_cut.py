@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polar.engine.ingesting import sources
+from airflow_provider_polar.engine.files.json_text import json_value
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 from airflow_provider_polar.exceptions import PolarSourceError
 
@@ -159,7 +159,7 @@ def test_a_line_is_what_pythons_decoder_makes_of_it(value: Any, ascii_only: bool
     for position, change in spoil:
         text = spoilt(text, position, change)
     line = text.encode(errors="surrogatepass")
-    got, error = sources._json_value(line)
+    got, error = json_value(line)
     try:
         expected = json.loads(line.decode())
     except ValueError:

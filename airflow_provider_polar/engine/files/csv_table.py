@@ -1,0 +1,70 @@
+"""The ``csv`` format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import IO
+
+import msgspec
+
+from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.files.compression import StreamError
+from airflow_provider_polar.engine.files.fields import FieldChoice
+from airflow_provider_polar.engine.files.json_text import extra_object, one_line
+from airflow_provider_polar.engine.files.metadata import gathered
+from airflow_provider_polar.engine.files.streams import CheckColumns, Encode, LineWriter, Rows
+
+_QUOTED = re.compile(rb'[",\r\n]')
+_MAX_CELL = 16 << 20
+
+
+def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> LineWriter:
+    """Writes events to a stream, after a line with the columns."""
+    return LineWriter(raw, _encoder(fields), compression, ",".join(fields.columns).encode() + b"\n")
+
+
+def _encoder(fields: FieldChoice) -> Encode:
+    """Events as RFC 4180 rows in UTF-8, ended by ``\\n``: null is an empty cell, empty text is ``""``, nested
+    values are JSON text, booleans ``true`` and ``false``."""
+
+    def cell(raw: bytes) -> bytes:
+        if raw == b"null":
+            return b""
+        text = msgspec.json.decode(raw, type=str).encode() if raw.startswith(b'"') else one_line(raw)
+        return b'"' + text.replace(b'"', b'""') + b'"' if not text or _QUOTED.search(text) else text
+
+    def encode(row: EventRow) -> bytes:
+        values = row.values
+        cells = [cell(bytes(values[name])) if name in values else b"" for name in fields.known]
+        if fields.extra:
+            cells.append(cell(extra_object(row) or b"null"))
+        # A line without a byte would be no row to most readers.
+        return (b",".join(cells) or b'""') + b"\n"
+
+    return encode
+
+
+def read(data: IO[bytes], check: CheckColumns) -> Rows:
+    """The rows of a stream: values are text, and an empty cell is no value."""
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
+    reader = csv.reader(io.TextIOWrapper(data, encoding="utf-8-sig", newline=""), strict=True)
+    try:
+        header = next(reader, None)
+        if header is None:
+            return
+        if len(set(header)) != len(header):
+            raise StreamError(f"two columns have one name: {', '.join(header)}")
+        check(header, True)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                told = f"has {len(cells)} cells, the header has {len(header)}"
+                yield reader.line_num, cells, told
+                continue
+            row = {column: cell if cell else None for column, cell in zip(header, cells, strict=True)}
+            yield reader.line_num, *gathered(row)
+    except csv.Error as error:
+        raise StreamError(f"line {reader.line_num}: {error}") from None
