@@ -112,7 +112,7 @@ class World:
         common: list[dict[str, Any]] = [
             {"kind": "status", "status": chance.choice([408, 500, 502, 503])},
             {"kind": "rate_limit", "retry_after": 0},
-            *({"kind": name} for name in ("reset", "lost_answer", "truncated", "broken")),
+            *({"kind": name} for name in ("reset", "lost_response", "truncated", "broken")),
         ]
         pages: list[dict[str, Any]] = [
             {"kind": "short_page", "rows": chance.choice([1, 7, 100])},

@@ -57,7 +57,7 @@ def run(
         tempfile.TemporaryDirectory() as folder,
     ):
         if lost:
-            polar.fail("lost_answer", path="ingest", every=EVERY)
+            polar.fail("lost_response", path="ingest", every=EVERY)
         job = {
             "base_url": polar.base_url,
             "token": polar.token,

@@ -15,13 +15,14 @@ import tenacity
 
 from airflow_provider_polar.api import requests
 from airflow_provider_polar.api.bodies import BodyError
+from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
 from airflow_provider_polar.api.pacing import AT_ONCE
 from airflow_provider_polar.api.requests import EventSorting, NameSorting, PolarRequest
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
-from airflow_provider_polar.api.wire import PRODUCTION, Wire
+from airflow_provider_polar.api.wire import Wire
 from airflow_provider_polar.exceptions import PolarApiError
 
 T = TypeVar("T")
@@ -57,9 +58,9 @@ class PolarClient:
         self,
         token: str,
         *,
-        base_url: str = PRODUCTION,
-        api_version: str = "2026-04",
-        timeout: float = 30.0,
+        base_url: str = DEFAULT_BASE_URL,
+        api_version: str = DEFAULT_API_VERSION,
+        timeout: float = DEFAULT_TIMEOUT,
         retries: Retries | None = None,
         requests_per_minute: float | None = None,
         max_connections: int = 16,
@@ -240,9 +241,9 @@ class AsyncPolarClient:
         self,
         token: str,
         *,
-        base_url: str = PRODUCTION,
-        api_version: str = "2026-04",
-        timeout: float = 30.0,
+        base_url: str = DEFAULT_BASE_URL,
+        api_version: str = DEFAULT_API_VERSION,
+        timeout: float = DEFAULT_TIMEOUT,
         retries: Retries | None = None,
         requests_per_minute: float | None = None,
         max_connections: int = 16,

@@ -15,6 +15,7 @@ import httpx
 
 from airflow_provider_polar.api import bodies
 from airflow_provider_polar.api.bodies import Body
+from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_provider_polar.api.errors import Server, error_of, response_error, transport_error
 from airflow_provider_polar.api.pacing import AT_ONCE, Pacer, shared_pacer
 from airflow_provider_polar.api.requests import PolarRequest
@@ -24,10 +25,6 @@ from airflow_provider_polar.exceptions import (
     PolarConfigurationError,
     PolarRateLimitError,
 )
-
-PRODUCTION = "https://api.polar.sh"
-BASE_URLS = {"production": PRODUCTION, "sandbox": "https://sandbox-api.polar.sh"}
-"""Polar's environments."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,13 +59,15 @@ class Wire:
             )
         if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", base_url):
             raise PolarConfigurationError(
-                f"{base_url.split('@')[-1]!r} is not a base URL{named}; it looks like {PRODUCTION}, "
+                f"{base_url.split('@')[-1]!r} is not a base URL{named}; it looks like {DEFAULT_BASE_URL}, "
                 "without user, query or fragment"
             )
         try:
             self._url = httpx.URL(base_url.rstrip("/"))
         except httpx.InvalidURL:
-            raise PolarConfigurationError(f"{base_url!r} is not a URL{named}; it looks like {PRODUCTION}") from None
+            raise PolarConfigurationError(
+                f"{base_url!r} is not a URL{named}; it looks like {DEFAULT_BASE_URL}"
+            ) from None
         if self._url.scheme == "http" and not allow_http and not is_local(self._url.host):
             raise PolarConfigurationError(
                 f"{base_url} would send the access token unencrypted to another machine{named}: use https://, or allow "
@@ -76,7 +75,7 @@ class Wire:
             )
         if not re.fullmatch(r"[0-9A-Za-z.-]{1,20}", api_version):
             # Not quoted: it may be an access token in the wrong field.
-            raise PolarConfigurationError(f"The API version is not one{named}; it looks like 2026-04")
+            raise PolarConfigurationError(f"The API version is not one{named}; it looks like {DEFAULT_API_VERSION}")
         if not 0 < timeout < math.inf:
             raise PolarConfigurationError(f"timeout is {timeout}{named}; it is a positive number of seconds")
         if requests_per_minute is not None and not 0 < requests_per_minute < math.inf:

@@ -6,6 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_polar.api.environments import (
+    DEFAULT_API_VERSION,
+    DEFAULT_ENVIRONMENT,
+    DEFAULT_TIMEOUT,
+    ENVIRONMENTS,
+)
+
+_PRODUCTION, _SANDBOX = ENVIRONMENTS["production"], ENVIRONMENTS["sandbox"]
 HIDDEN = ["schema", "login", "extra"]
 # Port stays visible: without one, the Test button of Airflow 3.3.1 and 3.3.2 only says "Bad Request"
 # (apache/airflow#73298).
@@ -20,7 +28,7 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     "environment": {
         "label": "Environment",
         "description": "Where the access token was made. Decides the base URL unless one is given.",
-        "schema": {"type": ["string", "null"], "enum": ["production", "sandbox"], "default": "production"},
+        "schema": {"type": ["string", "null"], "enum": [*ENVIRONMENTS], "default": DEFAULT_ENVIRONMENT},
     },
     "organization_id": {
         "label": "Organization ID",
@@ -29,20 +37,24 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
     },
     "api_version": {
         "label": "API Version",
-        "description": "The Polar-Version header; 2026-04 unless given.",
-        "schema": {"type": ["string", "null"], "default": "2026-04"},
+        "description": f"The Polar-Version header; {DEFAULT_API_VERSION} unless given.",
+        "schema": {"type": ["string", "null"], "default": DEFAULT_API_VERSION},
     },
     "requests_per_minute": {
         "label": "Requests per Minute",
         "description": (
             "Request budget, evenly spread. Polar counts all of an organization's requests together, its shop's "
-            "included: 500 a minute in production, 100 in the sandbox. Default: 300 and 60."
+            f"included: {_PRODUCTION.granted} a minute in production, {_SANDBOX.granted} in the sandbox. "
+            f"Default: {_PRODUCTION.budget:g} and {_SANDBOX.budget:g}."
         ),
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "timeout": {
         "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and for a response to begin or go on; 30 unless given.",
+        "description": (
+            "How long to wait for a connection, and for a response to begin or go on; "
+            f"{DEFAULT_TIMEOUT:g} unless given."
+        ),
         "schema": {"type": ["integer", "null"], "minimum": 1},
     },
     "allow_http": {

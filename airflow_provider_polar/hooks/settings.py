@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
+from airflow_provider_polar.api.environments import (
+    DEFAULT_API_VERSION,
+    DEFAULT_ENVIRONMENT,
+    DEFAULT_TIMEOUT,
+    ENVIRONMENTS,
+)
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.hooks.connection_form import CONN_FIELDS
 
@@ -19,12 +25,6 @@ if TYPE_CHECKING:
 
 CONN_TYPE = "polar"
 _SHORTER_THAN_A_TOKEN = 12
-ENVIRONMENTS = ("production", "sandbox")
-DEFAULT_API_VERSION = "2026-04"
-DEFAULT_TIMEOUT = 30.0
-DEFAULT_BUDGET = {"production": 300.0, "sandbox": 60.0}
-"""Requests a minute where the connection says nothing: 60 % of what Polar gives an ordinary organization (500 in
-production, 100 in the sandbox), for the organization's own shop draws on the same budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class ConnectionSettings:
     conn_id: str
     token: str = field(repr=False)
     base_url: str
-    environment: str = "production"
+    environment: str = DEFAULT_ENVIRONMENT
     organization_id: str | None = None
     api_version: str = DEFAULT_API_VERSION
-    requests_per_minute: float = DEFAULT_BUDGET["production"]
+    requests_per_minute: float = ENVIRONMENTS[DEFAULT_ENVIRONMENT].budget
     timeout: float = DEFAULT_TIMEOUT
     allow_http: bool = False
     at_once: float | None = None
@@ -75,7 +75,7 @@ class ConnectionSettings:
                 f"{where} has no password: it holds the organization access token (polar_oat_...)"
             )
         values = _extra(connection.extra, where)
-        environment = str(values.get("environment", ENVIRONMENTS[0]))
+        environment = str(values.get("environment", DEFAULT_ENVIRONMENT))
         if environment not in ENVIRONMENTS:
             raise PolarConfigurationError(
                 f"{where}: environment is {_quoted(environment)}, not {' or '.join(ENVIRONMENTS)}"
@@ -87,7 +87,7 @@ class ConnectionSettings:
             environment=environment,
             organization_id=_uuid(values.get("organization_id"), where),
             api_version=str(values.get("api_version", DEFAULT_API_VERSION)),
-            requests_per_minute=_positive(values, "requests_per_minute", DEFAULT_BUDGET[environment], where),
+            requests_per_minute=_positive(values, "requests_per_minute", ENVIRONMENTS[environment].budget, where),
             timeout=_positive(values, "timeout", DEFAULT_TIMEOUT, where),
             allow_http=_true_or_false(values, "allow_http", where),
         )
@@ -138,11 +138,11 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
 
 
 def _base_url(connection: Connection, environment: str, where: str) -> str:
-    from airflow_provider_polar.api.wire import BASE_URLS, is_local
+    from airflow_provider_polar.api.wire import is_local
 
     host = (connection.host or "").strip()
     if not host:
-        return BASE_URLS[environment]
+        return ENVIRONMENTS[environment].base_url
     try:
         url = urlsplit(host if "://" in host else f"//{f'[{host}]' if _is_ipv6(host) else host}")
         port = url.port or connection.port

@@ -13,13 +13,13 @@ from urllib.parse import urlencode
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
 from airflow_provider_polar.engine.files.uris import storage_url
+from airflow_provider_polar.api.environments import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
 
     from airflow_provider_polar.engine.window import EventWindow
 
-DASHBOARDS = {"production": "https://polar.sh", "sandbox": "https://sandbox.polar.sh"}
 _EVENTS, _MANIFEST = "_polar_events_url", "_polar_manifest_url"
 
 
@@ -46,7 +46,8 @@ def events_url(
         query["eventTypes"] = ",".join(name.replace(",", "%2C") for name in names)
     if customer_ids:
         query["customerIds"] = ",".join(customer_ids)
-    return f"{DASHBOARDS[environment]}/to/dashboard/analytics/events" + (f"?{urlencode(query)}" if query else "")
+    address = f"{ENVIRONMENTS[environment].dashboard_url}/to/dashboard/analytics/events"
+    return address + (f"?{urlencode(query)}" if query else "")
 
 
 def show_events(

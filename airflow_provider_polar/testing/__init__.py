@@ -7,7 +7,7 @@ For the demo, this project's tests and the users' own DAG tests::
     with LocalPolar(token="polar_oat_test") as polar:
         polar.add_events([{"name": "api.call", "external_customer_id": "c1", "timestamp": "2026-10-01T10:00:00Z"}])
         ...  # point a connection's host at polar.base_url
-        polar.fail("lost_answer", path="ingest", times=1)
+        polar.fail("lost_response", path="ingest", times=1)
         polar.events(), polar.requests
 
 As a process of its own::

@@ -20,11 +20,11 @@ from urllib.parse import parse_qsl
 
 from pydantic import UUID4, TypeAdapter, ValidationError
 
+from airflow_provider_polar.api.requests import MAX_BODY_BYTES, MAX_LIMIT
 from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
-from airflow_provider_polar.testing.faults import Endpoint, Fault, Faults, RequestRecord
-from airflow_provider_polar.testing.ingest import MAX_BODY, ServerError, UnreadableBody, ingest
+from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
+from airflow_provider_polar.testing.ingest import ServerError, UnreadableBody, ingest
 from airflow_provider_polar.testing.query import (
-    MAX_LIMIT,
     EventSort,
     ListQuery,
     NamesQuery,
@@ -64,7 +64,24 @@ class Settings:
 
 
 @dataclass
-class Answer:
+class Request:
+    """A request as it came, and the fault that it meets."""
+
+    record: RequestRecord
+    headers: dict[str, str]
+    scope: Scope
+    body: bytes
+    fault: Fault | None
+
+    def meets(self, kind: FaultKind) -> Fault | None:
+        """The fault, if it is of this kind."""
+        return self.fault if self.fault is not None and self.fault.kind == kind else None
+
+
+@dataclass
+class Response:
+    """A response, before any fault of sending it."""
+
     status: int
     body: bytes = b""
     headers: list[tuple[str, str]] = field(default_factory=list)
@@ -143,112 +160,92 @@ class PolarApp:
             callbacks = list(self.callbacks)
         for callback in callbacks:
             callback(record)
-        fault = self.faults.strike(record)
-        if fault is not None and fault.kind == "delay":
+        request = Request(record, headers, scope, body, self.faults.strike(record))
+        if fault := request.meets("delay"):
             await asyncio.sleep(fault.delay)
-        if fault is not None and fault.kind == "reset":
+        if request.meets("reset"):
             await _cut(scope, receive, abruptly=True)
             return
-        answer = self._answer(record, headers, scope, body, fault)
-        record.status = answer.status
+        response = self._response(request)
+        record.status = response.status
         if self.settings.cost is not None:
             await asyncio.sleep(max(0.0, self._cost.due(record, arrived) - time.monotonic()))
-        await _respond(record, answer, fault, scope, receive, send)
+        await _respond(request, response, receive, send)
 
-    def _answer(
-        self, record: RequestRecord, headers: dict[str, str], scope: Scope, body: bytes, fault: Fault | None
-    ) -> Answer:
-        version = headers.get("polar-version") or VERSIONS[0]
-        answer = self._decide(record, headers, version, scope, body, fault)
-        if not (answer.status == 404 and version not in VERSIONS):
-            answer.headers.append(("polar-version", version if version in VERSIONS else VERSIONS[0]))
+    def _response(self, request: Request) -> Response:
+        version = request.headers.get("polar-version") or VERSIONS[0]
+        response = self._decide(request, version)
+        if not (response.status == 404 and version not in VERSIONS):
+            response.headers.append(("polar-version", version if version in VERSIONS else VERSIONS[0]))
         if self.settings.environment == "sandbox":
-            answer.headers.append(("x-polar-sandbox", "1"))
-        return answer
+            response.headers.append(("x-polar-sandbox", "1"))
+        return response
 
-    def _decide(
-        self,
-        record: RequestRecord,
-        headers: dict[str, str],
-        version: str,
-        scope: Scope,
-        body: bytes,
-        fault: Fault | None,
-    ) -> Answer:
-        if fault is not None and fault.kind == "status":
+    def _decide(self, request: Request, version: str) -> Response:
+        if fault := request.meets("status"):
             return _plain(fault.status, "Internal Server Error" if fault.status >= 500 else "")
-        token = _bearer(headers)
+        token = _bearer(request.headers)
         known = self.store.directory.token(token) if token else None
-        if fault is not None and fault.kind == "rate_limit":
-            return Answer(429, headers=[("retry-after", str(fault.retry_after))])
-        if self.settings.rate_limit is not None:
-            limit = self.settings.rate_limit if known else RateLimits.UNKNOWN_TOKEN
-            if self._limits.exceeded(known[0] if known else f"token {token}", limit):
-                return Answer(429, headers=[("retry-after", str(math.ceil(limit[1])))])
-        if version not in VERSIONS:
-            return _json(404, {"detail": "Not Found"})
-        if record.method == "POST":
-            if "content-length" not in headers:
-                return _json(411, {"detail": "Length Required"})
-            if len(body) > MAX_BODY:
-                return _json(413, {"detail": "Request Entity Too Large"})
-        target = _redirect(record.path)
-        if target is not None:
-            query = scope["query_string"].decode("latin-1")
-            location = f"{scope['scheme']}://{headers.get('host', '')}{target}" + (f"?{query}" if query else "")
-            return Answer(307, headers=[("location", location), PRIVATE])
-        if record.endpoint == "*":
-            if not record.path.startswith("/v1/events/"):
-                return _json(404, {"detail": "Not Found"})
-            answer = _json(405, {"detail": "Method Not Allowed"})
-            answer.headers.append(("allow", "GET"))
-            return answer
+        refusal = self._over_the_limit(request, token, known and known[0]) or _misdirected(request, version)
+        if refusal is not None:
+            return refusal
         if known is None:
             return _unauthorized(token)
         organization, scopes = known
-        needed = ("events:write",) if record.endpoint == "ingest" else ("events:read", "events:write")
-        if not scopes.intersection(needed) or (fault is not None and fault.kind == "missing_scope"):
+        needed = ("events:write",) if request.record.endpoint == "ingest" else ("events:read", "events:write")
+        if not scopes.intersection(needed) or request.meets("missing_scope"):
             return _insufficient(needed)
         try:
-            if not self.settings.analytics and record.endpoint != "ingest":
-                raise BrokenAnalytics("the analytics store is down")
-            if record.endpoint == "ingest":
-                status, content = self._ingest(organization, record, body, headers, fault)
-            elif record.endpoint == "list":
-                status, content = self._list(organization, record, fault)
-            else:
-                read = self._names if record.endpoint == "names" else self._get
-                status, content = read(organization, record)
-        except Invalid as refusal:
-            return _json(422, refusal.body)
+            return _json(*self._content(organization, request))
+        except Invalid as invalid:
+            return _json(422, invalid.body)
         except UnreadableBody:
             return _json(400, {"detail": "There was an error parsing the body"})
         except (ServerError, BrokenAnalytics):
             return _plain(500, "Internal Server Error")
-        if fault is not None and fault.kind == "short_page" and "items" in content:
-            del content["items"][max(0, len(content["items"]) - fault.rows) :]
-        if fault is not None and fault.kind == "count" and "pagination" in content:
-            size = next((int(value) for key, value in record.params if key == "limit"), 10)
-            content = _listing(content["items"], fault.total_count, min(size, MAX_LIMIT))
-        return _json(status, content)
 
-    def _ingest(
-        self, organization: str, record: RequestRecord, body: bytes, headers: dict[str, str], fault: Fault | None
-    ) -> tuple[int, dict[str, Any]]:
+    def _over_the_limit(self, request: Request, token: str | None, organization: str | None) -> Response | None:
+        if fault := request.meets("rate_limit"):
+            return Response(429, headers=[("retry-after", str(fault.retry_after))])
+        if self.settings.rate_limit is None:
+            return None
+        limit = self.settings.rate_limit if organization else RateLimits.UNKNOWN_TOKEN
+        if not self._limits.exceeded(organization or f"token {token}", limit):
+            return None
+        return Response(429, headers=[("retry-after", str(math.ceil(limit[1])))])
+
+    def _content(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+        endpoint, params = request.record.endpoint, request.record.params
+        if endpoint == "ingest":
+            return self._ingest(organization, request)
+        if not self.settings.analytics:
+            raise BrokenAnalytics("the analytics store is down")
+        read = {"list": self._list, "names": self._names, "get": self._get}[endpoint]
+        status, content = read(organization, request)
+        if "items" not in content:
+            return status, content
+        if fault := request.meets("short_page"):
+            del content["items"][max(0, len(content["items"]) - fault.rows) :]
+        if fault := request.meets("count"):
+            size = next((int(value) for key, value in params if key == "limit"), 10)
+            content = _listing(content["items"], fault.total_count, min(size, MAX_LIMIT))
+        return status, content
+
+    def _ingest(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
         result = ingest(
             self.store,
             organization,
-            body,
-            headers.get("content-type", ""),
+            request.body,
+            request.headers.get("content-type", ""),
             visible_after=self.settings.visibility_lag,
-            deadlock=fault is not None and fault.kind == "deadlock",
+            deadlock=request.meets("deadlock") is not None,
         )
-        record.events = result.inserted + result.duplicates
+        request.record.events = result.inserted + result.duplicates
         return 200, {"inserted": result.inserted, "duplicates": result.duplicates}
 
-    def _list(self, organization: str, record: RequestRecord, fault: Fault | None) -> tuple[int, dict[str, Any]]:
-        query = parse(ListQuery, record.params)
-        selection = select_events(self.store, organization, query, record.params)
+    def _list(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+        query = parse(ListQuery, request.record.params)
+        selection = select_events(self.store, organization, query, request.record.params)
         after = milliseconds(query.start_timestamp, self.settings.bounds)
         before = milliseconds(query.end_timestamp, self.settings.bounds)
 
@@ -256,7 +253,7 @@ class PolarApp:
             return self.store.matching(selection, after=after, before=before)
 
         # Polar counts and gives by two queries: an event can arrive between them, whichever comes first.
-        arrival = fault if fault is not None and fault.kind == "arrival" else None
+        arrival = request.meets("arrival")
         total = count()
         if arrival is not None and arrival.before == "page":
             self._arrive(organization, arrival)
@@ -282,8 +279,8 @@ class PolarApp:
     def _arrive(self, organization: str, fault: Fault) -> None:
         self.store.add(organization, (new_event(self.store, event) for event in fault.events))
 
-    def _names(self, organization: str, record: RequestRecord) -> tuple[int, dict[str, Any]]:
-        query = parse(NamesQuery, record.params)
+    def _names(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+        query = parse(NamesQuery, request.record.params)
         counted = self.store.names(select_names(self.store, organization, query))
         for criterion in reversed(query.sorting):
             column = _NAMES_COLUMNS[criterion.value.removeprefix("-")]
@@ -302,8 +299,8 @@ class PolarApp:
         first = (query.page - 1) * query.page_size
         return 200, _listing(items[first : first + query.page_size], len(items), query.page_size)
 
-    def _get(self, organization: str, record: RequestRecord) -> tuple[int, dict[str, Any]]:
-        text = record.path.removeprefix("/v1/events/")
+    def _get(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+        text = request.record.path.removeprefix("/v1/events/")
         try:
             event_id = str(_EVENT_ID.validate_python(text))
         except ValidationError as error:
@@ -336,6 +333,28 @@ def _redirect(path: str) -> str | None:
     return None
 
 
+def _misdirected(request: Request, version: str) -> Response | None:
+    """The response to what no endpoint takes."""
+    record, scope = request.record, request.scope
+    if version not in VERSIONS:
+        return _json(404, {"detail": "Not Found"})
+    if record.method == "POST" and "content-length" not in request.headers:
+        return _json(411, {"detail": "Length Required"})
+    if record.method == "POST" and len(request.body) > MAX_BODY_BYTES:
+        return _json(413, {"detail": "Request Entity Too Large"})
+    if target := _redirect(record.path):
+        query = scope["query_string"].decode("latin-1")
+        location = f"{scope['scheme']}://{request.headers.get('host', '')}{target}" + (f"?{query}" if query else "")
+        return Response(307, headers=[("location", location), PRIVATE])
+    if record.endpoint != "*":
+        return None
+    if not record.path.startswith("/v1/events/"):
+        return _json(404, {"detail": "Not Found"})
+    response = _json(405, {"detail": "Method Not Allowed"})
+    response.headers.append(("allow", "GET"))
+    return response
+
+
 def _listing(items: list[dict[str, Any]], total: int, limit: int) -> dict[str, Any]:
     return {"items": items, "pagination": {"total_count": total, "max_page": math.ceil(total / limit)}}
 
@@ -345,21 +364,21 @@ def _bearer(headers: dict[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def _unauthorized(token: str | None) -> Answer:
+def _unauthorized(token: str | None) -> Response:
     if token is None:
-        answer = _json(401, {"error": "Unauthorized", "detail": "Unauthorized"})
-        answer.headers += [("www-authenticate", 'Bearer realm="polar"')]
-        return answer
+        response = _json(401, {"error": "Unauthorized", "detail": "Unauthorized"})
+        response.headers += [("www-authenticate", 'Bearer realm="polar"')]
+        return response
     why = "The access token provided is expired, revoked, malformed, or invalid for other reasons."
     return _oauth_error(401, "invalid_token", why, "")
 
 
-def _insufficient(needed: tuple[str, ...]) -> Answer:
+def _insufficient(needed: tuple[str, ...]) -> Response:
     why = "The request requires higher privileges than provided by the access token."
     return _oauth_error(403, "insufficient_scope", why, f'scope="{" ".join(needed)}", ')
 
 
-def _oauth_error(status: int, error: str, description: str, scope: str) -> Answer:
+def _oauth_error(status: int, error: str, description: str, scope: str) -> Response:
     content = json.dumps({"error": error, "error_description": description}).encode()
     challenge = f'Bearer realm="polar", {scope}error="{error}", error_description="{description}"'
     headers = [
@@ -367,20 +386,20 @@ def _oauth_error(status: int, error: str, description: str, scope: str) -> Answe
         ("cache-control", "no-store"),
         ("www-authenticate", challenge),
     ]
-    return Answer(status, content, headers)
+    return Response(status, content, headers)
 
 
-def _json(status: int, content: Any) -> Answer:
+def _json(status: int, content: Any) -> Response:
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=_jsonable).encode()
-    return Answer(status, body, [("content-type", "application/json"), PRIVATE])
+    return Response(status, body, [("content-type", "application/json"), PRIVATE])
 
 
 def _jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, uuid.UUID) else {}
 
 
-def _plain(status: int, text: str) -> Answer:
-    return Answer(status, text.encode(), [("content-type", "text/plain; charset=utf-8")])
+def _plain(status: int, text: str) -> Response:
+    return Response(status, text.encode(), [("content-type", "text/plain; charset=utf-8")])
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -392,48 +411,46 @@ async def _read(receive: Receive) -> bytes | None:
         if message["type"] == "http.disconnect":
             return None
         part = message.get("body", b"")
-        if size <= MAX_BODY:
+        if size <= MAX_BODY_BYTES:
             parts.append(part)
         size += len(part)
         if not message.get("more_body", False):
             return b"".join(parts)
 
 
-async def _respond(
-    record: RequestRecord, answer: Answer, fault: Fault | None, scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _respond(request: Request, response: Response, receive: Receive, send: Send) -> None:
     """Send a response, or fail to as a fault orders it."""
-    match fault.kind if fault is not None else None:
-        case "lost_answer":
-            await _cut(scope, receive)
+    match request.fault:
+        case Fault("lost_response"):
+            await _cut(request.scope, receive)
             return
-        case "truncated":
-            await _send(send, answer, part=0.5)
-            await _cut(scope, receive)
+        case Fault("truncated"):
+            await _send(send, response, part=0.5)
+            await _cut(request.scope, receive)
             return
-        case "drip" | "endless" as kind:
-            assert fault is not None
-            await _trickle(receive, send, answer, fault.delay, endless=kind == "endless")
+        case Fault("drip" | "endless") as fault:
+            await _trickle(receive, send, response, fault.delay, endless=fault.kind == "endless")
             return
-        case "broken":
-            answer.body = answer.body[: len(answer.body) // 2]
-        case "rewrite":
-            assert fault is not None
-            answer.body = answer.body.replace(fault.old.encode("latin-1"), fault.new.encode("latin-1"))
-        case "gzip_bomb":
-            answer.body = gzip.compress(answer.body + b" " * BOMB, 6)
-            answer.headers.append(("content-encoding", "gzip"))
-    record.answered = True
-    await _send(send, answer)
+        case Fault("broken"):
+            response.body = response.body[: len(response.body) // 2]
+        case Fault("rewrite") as fault:
+            response.body = response.body.replace(fault.old.encode("latin-1"), fault.new.encode("latin-1"))
+        case Fault("gzip_bomb"):
+            response.body = gzip.compress(response.body + b" " * BOMB, 6)
+            response.headers.append(("content-encoding", "gzip"))
+    request.record.responded = True
+    await _send(send, response)
 
 
-async def _trickle(receive: Receive, send: Send, answer: Answer, delay: float, *, endless: bool) -> None:
+async def _trickle(receive: Receive, send: Send, response: Response, delay: float, *, endless: bool) -> None:
     """Send a body a byte at a time, or all of it and then spaces for as long as the client listens."""
-    headers = [(key.encode(), value.encode("latin-1")) for key, value in answer.headers]
+    headers = [(key.encode(), value.encode("latin-1")) for key, value in response.headers]
     if not endless:
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    chunks = itertools.chain([answer.body[:-1]], itertools.repeat(b" " * 65_536)) if endless else _bytes(answer.body)
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    chunks = (
+        itertools.chain([response.body[:-1]], itertools.repeat(b" " * 65_536)) if endless else _bytes(response.body)
+    )
     gone = asyncio.ensure_future(receive())
     try:
         for chunk in chunks:
@@ -450,12 +467,12 @@ def _bytes(body: bytes) -> Iterator[bytes]:
     return (body[place : place + 1] for place in range(len(body)))
 
 
-async def _send(send: Send, answer: Answer, part: float = 1.0) -> None:
+async def _send(send: Send, response: Response, part: float = 1.0) -> None:
     """Send a response, or the first part of it under the Content-Length of the whole."""
-    headers = [(key.encode(), value.encode("latin-1")) for key, value in answer.headers]
-    headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    body = answer.body[: int(len(answer.body) * part)]
+    headers = [(key.encode(), value.encode("latin-1")) for key, value in response.headers]
+    headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    body = response.body[: int(len(response.body) * part)]
     await send({"type": "http.response.body", "body": body, "more_body": part < 1})
 
 

@@ -13,7 +13,7 @@ FaultKind = Literal[
     "missing_scope",
     "deadlock",
     "reset",
-    "lost_answer",
+    "lost_response",
     "truncated",
     "broken",
     "delay",
@@ -33,7 +33,7 @@ class RequestRecord:
     """One request as the local Polar saw it. The Authorization header is not kept.
 
     `status` is None until it is decided, and stays so for a connection that ended before a response;
-    `answered` says whether the response was sent whole.
+    `responded` says whether the response was sent whole.
     """
 
     time: float
@@ -44,7 +44,7 @@ class RequestRecord:
     status: int | None = None
     events: int | None = None
     body_bytes: int = 0
-    answered: bool = False
+    responded: bool = False
     fault: str | None = None
 
 

@@ -263,7 +263,7 @@ class LocalPolar:
         r"""Order a fault.
 
         :param kind: ``status`` (that status, nothing done), ``rate_limit`` (429), ``missing_scope`` (403),
-            ``reset`` (connection reset, nothing done), ``lost_answer`` (done and stored, then the connection is
+            ``reset`` (connection reset, nothing done), ``lost_response`` (done and stored, then the connection is
             closed without a response), ``truncated`` (half of the body under the length of the whole, then
             closed), ``broken`` (half of the body as if it were all), ``delay`` (`delay` seconds late),
             ``short_page`` (the last `rows` rows of a page left out), ``count`` (`total_count` instead of the true one),
@@ -309,57 +309,47 @@ class LocalPolar:
     # From another process
 
     def _control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
+        controls: dict[tuple[str, str], Callable[..., Any]] = {
+            ("GET", "state"): self._state,
+            ("PATCH", "settings"): self._change_settings,
+            ("GET", "truth"): lambda **given: {"events": self.events(**given)},
+            ("POST", "events"): lambda **given: {"ids": self.add_events(**given)},
+            ("POST", "customers"): self.add_customer,
+            ("POST", "organizations"): lambda **given: {"id": self.add_organization(**given)},
+            ("POST", "tokens"): self.add_token,
+            ("POST", "meters"): lambda **given: {"id": self.add_meter(**given)},
+            ("POST", "faults"): lambda **given: self.fail(**given) and {"faults": self._faults.describe()},
+            # The response must be out before its own server stops.
+            ("POST", "restart"): lambda **given: threading.Timer(0.1, self.restart, kwargs=given).start(),
+            ("DELETE", "faults"): self.clear_faults,
+            ("GET", "requests"): lambda: {"requests": [asdict(record) for record in self.requests]},
+            ("DELETE", "requests"): self.clear_requests,
+        }
+        if (control := controls.get((method, path))) is None:
+            return 404, {"detail": f"no control {method} {path}"}
         try:
-            given = json.loads(body) if body else {}
-            match method, path:
-                case "GET", "state":
-                    return 200, {
-                        "organization_id": self.organization_id,
-                        "count": self.count(),
-                        "requests": len(self._app.requests),
-                        "requests_per_minute": self.requests_per_minute(),
-                        "faults": self._faults.describe(),
-                    }
-                case "PATCH", "settings":
-                    for name, value in _pairs(given).items():
-                        if not hasattr(self.settings, name):
-                            raise ValueError(f"no setting {name!r}")
-                        setattr(self.settings, name, value)
-                    return 200, asdict(self.settings)
-                case "GET", "truth":
-                    return 200, {"events": self.events(**given)}
-                case "POST", "events":
-                    return 200, {"ids": self.add_events(**_pairs(given))}
-                case "POST", "customers":
-                    return 200, self.add_customer(**given)
-                case "POST", "organizations":
-                    return 200, {"id": self.add_organization(**given)}
-                case "POST", "tokens":
-                    self.add_token(**given)
-                    return 200, {}
-                case "POST", "meters":
-                    return 200, {"id": self.add_meter(**given)}
-                case "POST", "faults":
-                    self.fail(**given)
-                    return 200, {"faults": self._faults.describe()}
-                case "POST", "restart":
-                    # The response must be out before its own server stops.
-                    threading.Timer(0.1, self.restart, kwargs=given).start()
-                    return 200, {}
-                case "DELETE", "faults":
-                    self.clear_faults()
-                    return 200, {}
-                case "GET", "requests":
-                    return 200, {"requests": [asdict(record) for record in self.requests]}
-                case "DELETE", "requests":
-                    self.clear_requests()
-                    return 200, {}
+            return 200, control(**_pairs(**(json.loads(body) if body else {}))) or {}
         except (TypeError, ValueError, sqlite3.IntegrityError) as error:
             return 400, {"detail": str(error)}
-        return 404, {"detail": f"no control {method} {path}"}
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "organization_id": self.organization_id,
+            "count": self.count(),
+            "requests": len(self._app.requests),
+            "requests_per_minute": self.requests_per_minute(),
+            "faults": self._faults.describe(),
+        }
+
+    def _change_settings(self, **given: Any) -> dict[str, Any]:
+        for name, value in given.items():
+            if not hasattr(self.settings, name):
+                raise ValueError(f"no setting {name!r}")
+            setattr(self.settings, name, value)
+        return asdict(self.settings)
 
 
-def _pairs(given: dict[str, Any]) -> dict[str, Any]:
+def _pairs(**given: Any) -> dict[str, Any]:
     """JSON has no pairs, only lists; of the arguments that may come as a pair none may come as a list."""
     paired = ("visibility_lag", "visible_after", "rate_limit")
     return {

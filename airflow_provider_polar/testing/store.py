@@ -63,7 +63,7 @@ class Store:
         self.new_id = database.new_id
         self._lock = database.lock
         self._db = database.connection
-        self._asked: dict[Selection, int] = {}
+        self._counted: dict[Selection, int] = {}
         self._moments: dict[Selection, array[int]] = {}
 
     # Writing
@@ -180,7 +180,7 @@ class Store:
             )
 
     def _changed(self) -> None:
-        self._asked.clear()
+        self._counted.clear()
         self._moments.clear()
 
     def _reveal(self) -> None:
@@ -240,8 +240,8 @@ class Store:
         moments = self._moments.get(selection)
         if moments is None:
             # Counting the same selection again and again is what a reader of a large window does.
-            self._asked[selection] = asked = self._asked.get(selection, 0) + 1
-            if asked <= 2:
+            self._counted[selection] = times = self._counted.get(selection, 0) + 1
+            if times <= 2:
                 clause, parameters = _bounded(selection, after, before)
                 count: int = self._db.execute(f"SELECT count(*) FROM analytics WHERE {clause}", parameters).fetchone()[
                     0

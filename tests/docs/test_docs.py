@@ -197,7 +197,7 @@ def test_readme_ingest(readme_dag: Any, run_dag: Any, polar_server: Any, dated: 
 
 def test_taskflow_ingest_bills_once(docs_dag: Any, run_dag: Any, polar_server: Any) -> None:
     """The first response is lost, and the task is run again in another run."""
-    polar_server.fail("lost_answer", path="ingest", times=1)
+    polar_server.fail("lost_response", path="ingest", times=1)
     first = run_dag(docs_dag("bill_orders"))
     assert first.state == "success"
     assert first.xcom("bill") == {"inserted": 0, "duplicates": 2}

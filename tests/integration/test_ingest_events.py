@@ -25,7 +25,7 @@ def test_the_example_bills_once_through_a_lost_response_and_a_second_try(
     assert found
     names: dict[str, Any] = {}
     exec(inspect.cleandoc(found[1]), names)
-    polar_server.fail("lost_answer", path="ingest", times=1)
+    polar_server.fail("lost_response", path="ingest", times=1)
     assert run_dag(names["dag"], logical_date=datetime(2026, 11, 3, tzinfo=UTC)).state == "success"
     stored = sorted(event["external_id"] for event in polar_server.events())
     prefixes, days = zip(*(external_id.rsplit("/", 1) for external_id in stored), strict=True)
@@ -37,7 +37,7 @@ def test_the_example_bills_once_through_a_lost_response_and_a_second_try(
 def test_an_event_without_an_id_is_not_sent_again_and_not_recognised(
     polar_server: LocalPolar, polar_connection: str
 ) -> None:
-    polar_server.fail("lost_answer", path="ingest", times=1)
+    polar_server.fail("lost_response", path="ingest", times=1)
     hook = PolarHook()
     with pytest.raises(PolarTransportError):
         hook.ingest_events([EVENT])

@@ -110,7 +110,7 @@ def test_unknown_fields_and_kinds_of_events_are_kept(polar):
     assert event.metadata == {"a": {"b": []}}
 
 
-@pytest.mark.parametrize("fault", ["status", "reset", "truncated", "broken", "lost_answer"])
+@pytest.mark.parametrize("fault", ["status", "reset", "truncated", "broken", "lost_response"])
 def test_faults_are_waited_out(polar, fault):
     polar.server.fail(fault, path="list", times=2)
     assert polar("list").items == []
@@ -148,7 +148,7 @@ def test_429_waits_what_polar_says(polar):
     assert second - first >= 1.0
 
 
-@pytest.mark.parametrize("fault", ["status", "lost_answer", "reset", "truncated"])
+@pytest.mark.parametrize("fault", ["status", "lost_response", "reset", "truncated"])
 def test_an_ingest_without_ids_is_never_sent_twice(polar, fault):
     polar.server.fail(fault, path="ingest", times=1)
     with pytest.raises(exceptions.PolarApiError):
@@ -156,8 +156,8 @@ def test_an_ingest_without_ids_is_never_sent_twice(polar, fault):
     assert len(polar.server.requests) == 1
 
 
-def test_a_lost_answer_does_not_store_twice(polar):
-    polar.server.fail("lost_answer", path="ingest", times=2)
+def test_a_lost_response_does_not_store_twice(polar):
+    polar.server.fail("lost_response", path="ingest", times=2)
     assert polar("ingest", EVENTS).duplicates == 25
     assert polar.server.count() == 25
 

@@ -29,7 +29,7 @@ def external_id(context: dict[str, Any], **changes: Any) -> str:
 
 
 def test_repeated_callbacks_are_billed_once(polar_server: Any, polar_connection: Any) -> None:
-    polar_server.fail(kind="lost_answer", path="ingest", times=1)
+    polar_server.fail(kind="lost_response", path="ingest", times=1)
     for attempt in (1, 2, 3):
         notifier(metadata={"attempt": attempt})(task_context(try_number=attempt))
     (event,) = polar_server.events()

@@ -45,13 +45,13 @@ class TestKinds:
             ingest(client)
         assert polar_server.count() == 0
 
-    def test_a_lost_answer_is_stored(self, polar_server: LocalPolar, client: httpx.Client) -> None:
-        polar_server.fail("lost_answer", path="ingest", times=1)
+    def test_a_lost_response_is_stored(self, polar_server: LocalPolar, client: httpx.Client) -> None:
+        polar_server.fail("lost_response", path="ingest", times=1)
         with pytest.raises(httpx.RemoteProtocolError):
             ingest(client)
         assert polar_server.count() == 1
         assert ingest(client).json() == {"inserted": 0, "duplicates": 1}
-        assert [(r.status, r.answered) for r in polar_server.requests] == [(200, False), (200, True)]
+        assert [(r.status, r.responded) for r in polar_server.requests] == [(200, False), (200, True)]
 
     def test_truncated(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         polar_server.fail("truncated", times=1)
@@ -92,7 +92,7 @@ class TestKinds:
         assert time.monotonic() - begin < 30
 
     def test_an_unknown_kind_or_path(self, polar_server: LocalPolar) -> None:
-        with pytest.raises(ValueError, match="lost_answer"):
+        with pytest.raises(ValueError, match="lost_response"):
             polar_server.fail("explode")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="ingest"):
             polar_server.fail("reset", path="/v1/events/")  # type: ignore[arg-type]

@@ -193,7 +193,10 @@ class TestTwoStores:
     ) -> None:
         moments = [NOON + timedelta(seconds=second) for second in range(60)]
         polar_server.add_events([{"name": str(n), "timestamp": moment} for n, moment in enumerate(moments)])
-        polar_server.add_events([{"name": f"twin {n}", "timestamp": moments[n]} for n in range(50)], copies=2)
+        before = [moment - timedelta(milliseconds=1) for moment in moments[:50]]
+        polar_server.add_events(
+            [{"name": f"twin {n}", "timestamp": moment} for n, moment in enumerate(before)], copies=2
+        )
         first, second = listed(client), listed(client, page=2)
         assert [body["pagination"]["total_count"] for body in (first, second)] == [160, 160]
         assert len(first["items"]) == len({item["id"] for item in first["items"]}) < 100

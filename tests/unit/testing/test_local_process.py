@@ -116,6 +116,6 @@ class TestControl:
 
     def test_mistakes_are_named(self, client: httpx.Client) -> None:
         answer = client.post("/_local/faults", json={"kind": "explode"})
-        assert (answer.status_code, "lost_answer" in answer.json()["detail"]) == (400, True)
+        assert (answer.status_code, "lost_response" in answer.json()["detail"]) == (400, True)
         assert client.post("/_local/events", json={"events": [{"nmae": "a"}]}).status_code == 400
         assert client.get("/_local/nothing").status_code == 404

@@ -88,7 +88,7 @@ def ingest_requests(polar: LocalPolar) -> list[Any]:
 
 
 def test_every_third_answer_lost(polar_server: LocalPolar, client: PolarClient) -> None:
-    polar_server.fail("lost_answer", path="ingest", every=3)
+    polar_server.fail("lost_response", path="ingest", every=3)
     summary = ingest(client, usage(10_000), batch_size=200)
     assert summary.inserted + summary.duplicates == summary.events == 10_000
     assert polar_server.count() == 10_000
@@ -96,7 +96,7 @@ def test_every_third_answer_lost(polar_server: LocalPolar, client: PolarClient) 
 
 
 def test_a_batch_with_bad_luck_has_another_turn_while_others_get_through(polar_server: LocalPolar) -> None:
-    polar_server.fail("lost_answer", path="ingest", every=3)
+    polar_server.fail("lost_response", path="ingest", every=3)
     with PolarClient(polar_server.token, base_url=polar_server.base_url, retries=Retries(1)) as hasty:
         summary = ingest(hasty, usage(90), batch_size=10, max_concurrency=1)
     assert summary.inserted + summary.duplicates == 90
@@ -110,10 +110,10 @@ def test_an_outage_ends_the_run(polar_server: LocalPolar, client: PolarClient) -
     assert len(ingest_requests(polar_server)) < 60
 
 
-def test_duplicates_that_are_a_lost_answers_work_are_told_as_such(
+def test_duplicates_that_are_a_lost_responses_work_are_told_as_such(
     polar_server: LocalPolar, client: PolarClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    polar_server.fail("lost_answer", path="ingest", times=1)
+    polar_server.fail("lost_response", path="ingest", times=1)
     with caplog.at_level(logging.INFO):
         assert ingest(client, usage(10)) == IngestSummary(10, 0, 10, 0, 1, None)
     assert "Up to 10 of the duplicates are events that this run has stored itself" in caplog.text

@@ -79,7 +79,7 @@ def test_killed_while_rows_are_read_and_sent(polar_server: LocalPolar, tmp_path:
     valid = [row for row in due if row["metadata"]["n"] is not None]
     lines = [json.dumps(row).encode() + b"\n" for row in due]
     polar_server.fail("delay", path="ingest", delay=0.02, every=1)
-    polar_server.fail("lost_answer", path="ingest", every=5)
+    polar_server.fail("lost_response", path="ingest", every=5)
     stored: list[int] = []
     for _ in range(3):
         before, process = requests(polar_server), start()

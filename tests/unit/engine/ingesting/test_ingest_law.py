@@ -44,7 +44,7 @@ class Memory:
         self._state = None
 
 
-faults = st.tuples(st.sampled_from(["lost_answer", "reset", "status", "truncated", "broken"]), st.integers(2, 4))
+faults = st.tuples(st.sampled_from(["lost_response", "reset", "status", "truncated", "broken"]), st.integers(2, 4))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -63,7 +63,7 @@ def test_an_outage_takes_one_patience_and_nothing_sent_is_told_as_such(
 
 
 def test_a_lost_response_before_a_refused_connection_is_remembered(polar_server: LocalPolar) -> None:
-    polar_server.fail("lost_answer", path="ingest", times=1)
+    polar_server.fail("lost_response", path="ingest", times=1)
     with PolarClient(polar_server.token, base_url=polar_server.base_url, retries=SHORT) as client:
         real, sends = client._http.send, iter(range(1000))
 
