@@ -42,7 +42,7 @@ async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, As
     """The client of this connection, shared with whoever else uses it in this event loop, and the hook, whose
     settings are read. It repeats nothing: a poll is repeated by the next one. The last user closes it.
 
-    :raises PolarConfigurationError: the connection is of another type, has no token, or a value that cannot be.
+    :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
     """
     hook = PolarHook(polar_conn_id)
     settings = await hook.aget_settings()
