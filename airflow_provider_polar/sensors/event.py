@@ -132,7 +132,7 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         if result.state == "found":
             self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
-            self._show(wait)
+            self._show(wait, context)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
@@ -184,7 +184,7 @@ class PolarEventSensor(BaseSensorOperator):
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
                 self.log.info("Found %s", number_of(result["count"], "event"))
                 with suppress(Exception):  # a link is not worth failing a wait that has found its events
-                    self._show(self.wait(context))
+                    self._show(self.wait(context), context)
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -209,11 +209,11 @@ class PolarEventSensor(BaseSensorOperator):
             fail_on=self.fail_on,
         )
 
-    def _show(self, wait: EventWait) -> None:
+    def _show(self, wait: EventWait, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
-        show_events(self, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+        show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
