@@ -152,17 +152,10 @@ class PolarEventSensor(BaseSensorOperator):
         from airflow_provider_polar.engine.window import moment_text
         from airflow_provider_polar.triggers.event import PolarEventTrigger
 
-        wait = self.wait(context)
         remaining = max(0.0, (deadline - datetime.now(UTC)).total_seconds())
         self.defer(
             trigger=PolarEventTrigger(
-                event_name=list(wait.names),
-                start=moment_text(wait.start),
-                end=None if wait.end is None else moment_text(wait.end),
-                match=wait.match,
-                min_count=wait.min_count,
-                filters=wait.filters.to_dict(),
-                fail_on=list(wait.fail_on),
+                **self.wait(context).to_dict(),
                 polar_conn_id=self.polar_conn_id,
                 poll_interval=self.poke_interval,
                 exponential_backoff=self.exponential_backoff,
@@ -247,9 +240,10 @@ class PolarEventSensor(BaseSensorOperator):
 
 
 def anchor(context: Context) -> datetime:
-    """Where a wait of this run starts unless it says so itself: the start of the data interval (which a plain cron
-    schedule leaves empty: it is then the logical date), else the logical date, else the moment from which the run
-    could start.
+    """Where a wait of this run starts unless it says so itself.
+
+    That is the start of the data interval (which a plain cron schedule leaves empty: it is then the logical date),
+    else the logical date, else the moment from which the run could start.
 
     :raises PolarWindowError: the context has no run.
     """

@@ -39,8 +39,10 @@ async def load() -> None:
 
 @asynccontextmanager
 async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
-    """The client of this connection, shared with whoever else uses it in this event loop, and the hook, whose
-    settings are read. It repeats nothing: a poll is repeated by the next one. The last user closes it.
+    """The hook of this connection, whose settings are read, and its client.
+
+    Whoever uses the connection in this event loop shares the client, and the last user closes it. It repeats nothing:
+    a poll is repeated by the next one.
 
     :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,6 +28,20 @@ def look(events: list[Listed], *, grain: int = 1, **wait) -> tuple[PollResult, i
     listing = Listing(events, grain)
     result = run(EventWait.of(**({"event_name": "order.paid", "start": T} | wait)).poll(), listing)
     return result, len(listing.asked)
+
+
+def test_a_wait_comes_back_from_its_json() -> None:
+    wait = EventWait.of(
+        ["order.paid", "order.refunded"],
+        start=T + US,
+        end=T + MS,
+        match="all",
+        min_count=3,
+        filters={"source": "user"},
+        fail_on="order.failed",
+    )
+    for one in (wait, EventWait.of("order.paid", start=T)):
+        assert EventWait.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
 
 @pytest.mark.parametrize("grain", [1, 1000])
