@@ -27,30 +27,37 @@ class PolarWindowError(PolarConfigurationError):
 
 
 class PolarFilterError(PolarConfigurationError):
-    """A filter is unknown or has an impossible value. Polar ignores unknown filters and would return
-    everything, so they are refused here. A retry does not help."""
+    """A filter is unknown or has an impossible value.
+
+    Polar ignores unknown filters and would return everything, so they are refused here. A retry does not help."""
 
 
 class PolarDestinationError(PolarError):
-    """The destination of an export (or of rejected rows) cannot be written. Fix path, credentials or
-    permissions; a retry helps only if the store was away for a moment."""
+    """The destination of an export (or of rejected rows) cannot be written.
+
+    Fix path, credentials or permissions; a retry helps only if the store was away for a moment."""
 
 
 class PolarLocalDiskError(PolarError):
-    """The worker's own disk refuses what is written on the way to the destination: it is full, for example. A retry
-    helps once there is room, and goes on from what is staged in the destination."""
+    """The worker's own disk refuses what is written on the way to the destination: it is full, for example.
+
+    A retry helps once there is room, and goes on from what is staged in the destination."""
 
     retryable = True
 
 
 class PolarSourceError(PolarError):
-    """A source of events cannot be read: no such file, an empty glob, an unknown format, bytes that are not the
-    format they claim to be. A retry does not help until the file is there or fixed."""
+    """A source of events cannot be read.
+
+    There is no such file, a glob is empty, a format unknown, or bytes are not the format they claim to be. A retry does
+    not help until the file is there or fixed."""
 
 
 class PolarSourceUnavailableError(PolarSourceError):
-    """The store of a source of events failed to give it: a lost connection, a time-out, credentials that are not
-    there. A retry helps if the store was away for a moment."""
+    """The store of a source of events failed to give it.
+
+    A connection was lost, it took too long, or credentials are not there. A retry helps if the store was away for a
+    moment."""
 
     retryable = True
 
@@ -75,8 +82,10 @@ class PolarApiError(PolarError):
 
 
 class PolarAuthenticationError(PolarApiError):
-    """401: no token, or one that is wrong, expired or revoked. A retry does not help: set a valid organization
-    access token as the connection's password (and check that its environment is the connection's)."""
+    """401: no token, or one that is wrong, expired or revoked.
+
+    A retry does not help: set a valid organization access token as the connection's password (and check that its
+    environment is the connection's)."""
 
 
 class PolarScopeError(PolarApiError):
@@ -91,13 +100,17 @@ class PolarScopeError(PolarApiError):
 
 
 class PolarNotFoundError(PolarApiError):
-    """404: no such event. An event just ingested is also not found until it is visible (usually a second or two,
-    more under load), so a later retry helps for an event that is known to be new."""
+    """404: no such event.
+
+    An event just ingested is also not found until it is visible (usually a second or two, more under load), so a later
+    retry helps for an event that is known to be new."""
 
 
 class PolarVersionError(PolarApiError):
-    """404 with Polar's bare ``{"detail": "Not Found"}``: the API version (``api_version`` of the connection) or
-    the base URL is unknown to the server. A retry does not help."""
+    """404 with Polar's bare ``{"detail": "Not Found"}``.
+
+    The API version (``api_version`` of the connection) or the base URL is unknown to the server. A retry does not
+    help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +157,19 @@ class PolarRateLimitError(PolarApiError):
 
 
 class PolarServerError(PolarApiError):
-    """5xx, and 408, 421, 425 and 499: Polar, or what is between, failed. A retry usually helps. Whether the request
-    was handled is unknown: an ingest is safe to repeat only with external ids."""
+    """5xx, and 408, 421, 425 and 499: Polar, or what is between, failed.
+
+    A retry usually helps. Whether the request was handled is unknown: an ingest is safe to repeat only with external
+    ids."""
 
     retryable = True
 
 
 class PolarTransportError(PolarApiError):
-    """No complete response: connection refused or reset, time-out, a truncated or unreadable body. A retry usually
-    helps. Where something was sent, it is unknown whether the request was handled: an ingest is safe to repeat only
-    with external ids.
+    """No complete response: connection refused or reset, time-out, a truncated or unreadable body.
+
+    A retry usually helps. Where something was sent, it is unknown whether the request was handled: an ingest is safe to
+    repeat only with external ids.
 
     :ivar sent: False where nothing was sent, for no connection came about (refused, unknown host, TLS, time-out).
     """
@@ -166,16 +182,20 @@ class PolarTransportError(PolarApiError):
 
 
 class PolarResponseError(PolarTransportError):
-    """A response came and cannot be used: it holds NaN or bytes that are not UTF-8, is JSON of another form than
-    expected, or larger than any response may be. A retry does not help: the same request brings the same response;
-    check the base URL, or tell Polar's support which request it is."""
+    """A response came and cannot be used.
+
+    It holds NaN or bytes that are not UTF-8, is JSON of another form than expected, or larger than any response may be.
+    A retry does not help: the same request brings the same response; check the base URL, or tell Polar's support which
+    request it is."""
 
     retryable = False
 
 
 class PolarIncompleteError(PolarError):
-    """An export could not be proved complete; the message and :attr:`missing` say what the API counts and does
-    not give. A retry helps if the rows were on their way; rows that stay missing are for Polar's support.
+    """An export could not be proved complete.
+
+    The message and :attr:`missing` say what the API counts and does not give. A retry helps if the rows were on their
+    way; rows that stay missing are for Polar's support.
 
     :ivar missing: for each discrepancy a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``.
     """
@@ -188,8 +208,9 @@ class PolarIncompleteError(PolarError):
 
 
 class PolarInvalidEventsError(PolarError):
-    """Events of an ingest are invalid. A retry does not help: fix the rows, or set them aside with
-    ``on_invalid="skip"``.
+    """Events of an ingest are invalid.
+
+    A retry does not help: fix the rows, or set them aside with ``on_invalid="skip"``.
 
     :ivar problems: the problems found, at most the first hundred.
     """
@@ -200,13 +221,15 @@ class PolarInvalidEventsError(PolarError):
 
 
 class PolarIdentityConflictError(PolarInvalidEventsError):
-    """Two events with different content carry the same ``external_id`` in one run; Polar would keep the first it
-    sees and drop the other silently. A retry does not help: give them different ids."""
+    """Two events with different content carry the same ``external_id`` in one run.
+
+    Polar would keep the first it sees and drop the other silently. A retry does not help: give them different ids."""
 
 
 class PolarIngestIncompleteError(PolarError):
-    """Some batches of an ingest are stored and some are not; the message says which. A retry is safe and sends
-    the rest: stored events are recognised by their identity and not billed again.
+    """Some batches of an ingest are stored and some are not; the message says which.
+
+    A retry is safe and sends the rest: stored events are recognised by their identity and not billed again.
 
     :ivar retryable: False where what stopped it is beyond a retry (a token, a scope, an API version): fix that, and
         run the task again.

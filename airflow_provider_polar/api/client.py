@@ -174,8 +174,10 @@ class PolarClient:
         sorting: EventSorting | Sequence[EventSorting] | None = None,
         retries: Retries | None = None,
     ) -> EventPage:
-        """``GET /v1/events/``: one page. Bounds are exclusive, in whole milliseconds, and pages are no partition:
-        to read a window completely use :meth:`airflow_provider_polar.hooks.polar.PolarHook.list_events`."""
+        """``GET /v1/events/``: one page.
+
+        Bounds are exclusive, in whole milliseconds, and pages are no partition: to read a window completely use
+        :meth:`airflow_provider_polar.hooks.polar.PolarHook.list_events`."""
         request = requests.list_events(
             _filters(locals()),
             start_timestamp=start_timestamp,
@@ -221,8 +223,10 @@ class PolarClient:
         return self.send(requests.get_event(event_id), Event.decode, retries=retries)
 
     def ingest(self, events: Sequence[Mapping[str, Any]], *, retries: Retries | None = None) -> IngestResult:
-        """``POST /v1/events/ingest``: all or nothing. Sent again after a fault only if every event has an
-        ``external_id``, for only then a lost response does no harm."""
+        """``POST /v1/events/ingest``: all or nothing.
+
+        Sent again after a fault only if every event has an ``external_id``, for only then a lost response does no
+        harm."""
         return self.send(requests.ingest_events(events), IngestResult.decode, retries=retries)
 
 

@@ -144,8 +144,9 @@ def error_of(
 def transport_error(
     request: PolarRequest, error: Exception, server: Server, *, timeout: float, deadline: float
 ) -> PolarTransportError:
-    """The error for a request that no complete response came to. httpx's own words are not used: they may quote
-    headers."""
+    """The error for a request that no complete response came to.
+
+    httpx's own words are not used: they may quote headers."""
     reason, sent = _reason(error, timeout, deadline)
     if sent:
         brief = f"No complete response from Polar to {request.method} {request.path}: {reason}"

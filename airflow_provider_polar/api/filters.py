@@ -147,8 +147,10 @@ FilterGroup.model_rebuild()
 
 
 class EventFilters(BaseModel):
-    """Every filter of Polar's event list; unknown ones are refused, because Polar ignores them and would return
-    every event. Lists mean OR, different filters AND.
+    """Every filter of Polar's event list.
+
+    Unknown ones are refused, because Polar ignores them and would return every event. Lists mean OR, different filters
+    AND.
 
     :param name: event names.
     :param source: ``system`` (Polar's own events) or ``user`` (ingested ones).

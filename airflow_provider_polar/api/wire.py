@@ -223,7 +223,7 @@ class Wire:
 
 
 def is_local(host: str) -> bool:
-    """This machine itself: a name that merely looks so may lead anywhere."""
+    """The machine itself: a name that merely looks so may lead anywhere."""
     if host.lower() == "localhost":
         return True
     try:

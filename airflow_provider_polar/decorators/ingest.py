@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SET_BY_THE_FUNCTION: tuple[Any, ...] = ()
 
 
-class _PolarIngestDecoratedOperator(DecoratedOperator, PolarIngestEventsOperator):  # type: ignore[misc]
+class _PolarIngestDecoratedOperator(DecoratedOperator, PolarIngestEventsOperator):  # type: ignore[misc, unused-ignore]
     """Calls the function and ingests the events that it returns or, one at a time, yields."""
 
     template_fields: Sequence[str] = (

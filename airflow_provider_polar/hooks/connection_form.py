@@ -1,5 +1,6 @@
-"""The connection form, described once: Airflow 3.2 and newer read it from the provider's metadata, older ones from
-the hook's methods."""
+"""The connection form, described once.
+
+Airflow 3.2 and newer read it from the provider's metadata, older ones from the hook's methods."""
 
 from __future__ import annotations
 
@@ -56,14 +57,16 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
 
 
 def ui_field_behaviour() -> dict[str, Any]:
-    """Standard fields: which are hidden, renamed, explained. ``schema`` is hidden and never relabelled, because
-    Airflow 3 cannot save a form with a relabelled one."""
+    """Standard fields: which are hidden, renamed, explained.
+
+    ``schema`` is hidden and never relabelled, because Airflow 3 cannot save a form with a relabelled one."""
     return {"hidden_fields": HIDDEN, "relabeling": RELABELING, "placeholders": PLACEHOLDERS}
 
 
 def widgets() -> dict[str, Any]:
-    """The provider's own fields as wtforms fields. Only names that Airflow's API server stands in for where Flask
-    AppBuilder is not installed."""
+    """The provider's own fields as wtforms fields.
+
+    Only names that Airflow's API server stands in for where Flask AppBuilder is not installed."""
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from wtforms import BooleanField, IntegerField, StringField
     from wtforms.validators import Optional, any_of

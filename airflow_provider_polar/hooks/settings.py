@@ -56,8 +56,9 @@ class ConnectionSettings:
 
     @classmethod
     def read(cls, connection: Connection) -> ConnectionSettings:
-        """What the connection says. Its type comes first: of any other type nothing else is read, for its password
-        is no access token of Polar's.
+        """What the connection says.
+
+        Its type comes first: of any other type nothing else is read, for its password is no access token of Polar's.
 
         :raises PolarConfigurationError: naming the connection and the field, never the token. A retry does not help.
         """

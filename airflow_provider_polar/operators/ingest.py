@@ -26,8 +26,10 @@ _MAX_BATCH, _MAX_CONCURRENCY = 32_767, 16
 
 
 class _Events:
-    """Rendered events. Airflow shows a rendered field in its web pages and keeps it in its database as the text that
-    it is: this one says how many events there are, and not which."""
+    """Rendered events, which the record of rendered fields does not quote.
+
+    Airflow shows a rendered field in its web pages and keeps it in its database as the text that it is: this one says
+    how many events there are, and not which."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -39,8 +41,10 @@ class _Events:
 
 
 class PolarIngestEventsOperator(BaseOperator):
-    """Sends usage events to Polar. However often the task is retried, killed, cleared or run again in its run, each
-    event is stored, and so billed, at most once; when it succeeds, every event that was not rejected is stored.
+    """Sends usage events to Polar.
+
+    However often the task is retried, killed, cleared or run again in its run, each event is stored, and so billed, at
+    most once; when it succeeds, every event that was not rejected is stored.
 
     With ``on_invalid="fail"`` everything is read and checked before the first request. Events keep their
     ``external_id``; one without gets one that is derived from the scope and the event's content, equal events of a run

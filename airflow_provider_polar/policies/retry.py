@@ -1,5 +1,7 @@
-"""Retries tasks as Polar's errors need it. Airflow 3.3 and newer: before, a task has ``retries`` and
-``retry_delay`` only, and the operators fail at once by themselves where no retry helps."""
+"""Retries tasks as Polar's errors need it.
+
+Airflow 3.3 and newer: before, a task has ``retries`` and ``retry_delay`` only, and the operators fail at once by
+themselves where no retry helps."""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 
 
 class PolarRetryPolicy(RetryPolicy):
-    """Waits as long as a rate limit says, fails at once on what no retry fixes, and leaves the rest to the task's
-    own ``retry_delay``. Within the task's ``retries``; worth having around Python tasks that use the hook.
+    """Waits as long as a rate limit says and fails at once on what no retry fixes.
+
+    The rest is left to the task's own ``retry_delay``. All within the task's ``retries``; worth having around Python
+    tasks that use the hook.
 
     .. code-block:: python
 

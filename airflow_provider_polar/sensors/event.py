@@ -255,5 +255,5 @@ def anchor(context: Context) -> datetime:
         getattr(run, "run_after", None),
     ):
         if moment is not None:
-            return moment  # type: ignore[no-any-return]
+            return moment  # type: ignore[no-any-return, unused-ignore]
     raise PolarWindowError("This run has neither a data interval nor a logical date: give the wait a start.")

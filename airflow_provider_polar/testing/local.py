@@ -260,7 +260,7 @@ class LocalPolar:
         new: str = "",
         when: Callable[[RequestRecord], bool] | None = None,
     ) -> Fault:
-        """Order a fault.
+        r"""Order a fault.
 
         :param kind: ``status`` (that status, nothing done), ``rate_limit`` (429), ``missing_scope`` (403),
             ``reset`` (connection reset, nothing done), ``lost_answer`` (done and stored, then the connection is
@@ -279,7 +279,7 @@ class LocalPolar:
         :param before: ``page`` lets them arrive when they are not counted and may be on the page, ``count`` when the
             page is taken and they are counted.
         :param old: text of the body, and `new` what stands there instead; each character is one byte, so that
-            ``\\xff`` makes a body that is not UTF-8.
+            ``\xff`` makes a body that is not UTF-8.
         :param when: strikes only requests for which this holds.
         """
         return self._faults.add(

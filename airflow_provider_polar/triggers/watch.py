@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 
 class PolarEventWatchTrigger(BaseEventTrigger):
-    """Watches for named events, from the moment it first ran on::
+    """Watches for named events, from the moment it first ran on.
+
+    ::
 
         asset = Asset("orders", watchers=[AssetWatcher(name="paid", trigger=PolarEventWatchTrigger(
             event_name="order.paid"))])

@@ -60,3 +60,14 @@ print(*sorted(name.split(".")[0] for name in set(sys.modules) - before))
     new = set(run.stdout.split())
     assert "airflow_provider_polar" in new
     assert new & {"httpx", "pydantic", "pyarrow", "sqlalchemy", "pendulum", "msgspec", "tenacity", "fsspec"} == set()
+
+
+def test_docstrings_begin_with_a_summary():
+    bare = [
+        f"{module.relative_to(PACKAGE)}: {node.name}"
+        for module in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (ast.get_docstring(node) or "").startswith(":")
+    ]
+    assert not bare

@@ -87,8 +87,9 @@ def _state(counter: Counter, directory: Directory, window: EventWindow, exports:
 
 
 def check_lookback(lookback: Lookback | None) -> None:
-    """
-    :raises PolarConfigurationError: it is neither a positive length of time nor a positive number of windows.
+    """Checks that a look-back is a positive length of time or a positive number of windows.
+
+    :raises PolarConfigurationError: it is neither.
     """
     if lookback is None:
         return

@@ -243,7 +243,8 @@ class Manifest:
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Self:
-        """
+        """The manifest that a file holds.
+
         :param where: its path, for the error.
         :raises TornManifestError: it is no manifest.
         :raises PolarSourceError: it is one of a newer schema.

@@ -206,8 +206,9 @@ class Assembly:
 
 
 def _whole(pieces: Sequence[EventWindow]) -> EventWindow:
-    """
-    :raises PolarSourceError: the pieces do not meet.
+    """The window that shards make up.
+
+    :raises PolarSourceError: the shards do not meet.
     """
     if not pieces:
         raise PolarSourceError("there is no piece to put together: hand over the plan's output")

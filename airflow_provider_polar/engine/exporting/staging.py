@@ -149,8 +149,9 @@ class Slice:
 
 
 def _check_adjacent(windows: Sequence[EventWindow], whole: EventWindow) -> None:
-    """
-    :raises ValueError: the windows do not make up the whole.
+    """Checks that windows make up the whole.
+
+    :raises ValueError: they do not.
     """
     if not windows or (windows[0].start, windows[-1].end) != (whole.start, whole.end):
         raise ValueError(f"{whole} is not covered")
@@ -195,8 +196,9 @@ class Staging:
         self._lock = threading.Lock()
 
     def open(self) -> None:
-        """Takes up what an earlier attempt left, or starts; either way the record is written, which shows that
-        the destination can be.
+        """Takes up what an earlier attempt left, or starts.
+
+        Either way the record is written, which shows that the destination can be.
 
         :raises PolarDestinationError: it cannot.
         """
@@ -335,7 +337,8 @@ class Staging:
             self._directory.copy(f"{self._folder}/{file.path}", name, file.bytes)
 
     def require_own(self) -> None:
-        """
+        """Checks that the staging is still this run's.
+
         :raises PolarDestinationError: another run exports the same window; a retry helps.
         """
         if not self._is_own():

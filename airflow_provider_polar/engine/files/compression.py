@@ -12,7 +12,8 @@ SUFFIXES = {None: "", "gzip": ".gz", "zstd": ".zst"}
 
 
 def check_zstd() -> None:
-    """
+    """Checks that Zstandard can be used.
+
     :raises PolarConfigurationError: zstandard is not installed.
     """
     try:

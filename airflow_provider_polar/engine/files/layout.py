@@ -71,8 +71,9 @@ class FileLayout:
         return cls(file_format, compression, fields, max_file_rows, max_file_bytes)
 
     def check_installed(self) -> None:
-        """
-        :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
+        """Checks that the packages of the format and the compression are there.
+
+        :raises PolarConfigurationError: one of them is not installed.
         """
         if self.file_format == "parquet":
             from airflow_provider_polar.engine.files.parquet import check_parquet

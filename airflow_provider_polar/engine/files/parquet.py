@@ -21,7 +21,8 @@ _JSON_TEXT = ("customer", "metadata")
 
 
 def check_parquet() -> None:
-    """
+    """Checks that Parquet can be written.
+
     :raises PolarConfigurationError: pyarrow is not installed.
     """
     try:
@@ -31,8 +32,10 @@ def check_parquet() -> None:
 
 
 def parquet_schema(fields: FieldChoice) -> Any:
-    """The fixed Arrow schema: ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text;
-    ``customer``, ``metadata`` and ``extra`` are JSON text."""
+    """The fixed Arrow schema.
+
+    ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text; ``customer``, ``metadata`` and
+    ``extra`` are JSON text."""
     import pyarrow as pa
 
     types = {"timestamp": pa.timestamp("us", tz="UTC"), "child_count": pa.int64()}

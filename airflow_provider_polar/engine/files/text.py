@@ -53,8 +53,9 @@ def jsonl_encoder(fields: FieldChoice) -> Encode:
 
 
 def csv_encoder(fields: FieldChoice) -> Encode:
-    """Events as RFC 4180 rows in UTF-8, ended by ``\\n``: null is an empty cell, empty text is ``""``, nested
-    values are JSON text, booleans ``true`` and ``false``."""
+    r"""Events as RFC 4180 rows in UTF-8, ended by ``\n``.
+
+    Null is an empty cell, empty text is ``""``, nested values are JSON text, booleans ``true`` and ``false``."""
 
     def cell(raw: bytes) -> bytes:
         if raw == b"null":

@@ -210,8 +210,10 @@ class Dispatcher:
         return sent.error.retryable and not is_outage and self._turns[batch.number] < _TURNS
 
     def _patience_left(self) -> float:
-        """Seconds that a batch is retried for: those that have passed since the last success, if batches failed since,
-        are taken off, so that an outage takes the client's patience once and not once for each turn."""
+        """Seconds that a batch is retried for.
+
+        Those that have passed since the last success, if batches failed since, are taken off, so that an outage takes
+        the client's patience once and not once for each turn."""
         patience = self._client().wire.retries.patience
         whole = PATIENCE if patience is None else patience
         silent = time.monotonic() - self._silent_since if self._failures_in_a_row else 0.0

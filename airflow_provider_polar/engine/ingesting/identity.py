@@ -103,8 +103,10 @@ class Conflict:
 
 
 class Identities:
-    """Gives every event of one run its identity. Digests beyond the first hundred thousand are kept in a temporary
-    database that spills to disk: memory does not grow with the number of events. Not thread-safe.
+    """Gives every event of one run its identity.
+
+    Digests beyond the first hundred thousand are kept in a temporary database that spills to disk: memory does not grow
+    with the number of events. Not thread-safe.
 
     :param scope: from :func:`run_scope`, :func:`named_scope`, or :data:`CONTENT_SCOPE`.
     """

@@ -108,8 +108,10 @@ class RejectedRows:
         return str(self._destination) if name == self._destination.name else directory.url_of(name)
 
     def _is_of_another(self, directory: Directory, name: str) -> bool:
-        """Whether another ingest has written the file, or is about to: each uploads its next file first and looks for
-        those of others then, so that of two at once at least one sees the other and takes a name of its own."""
+        """Whether another ingest has written the file, or is about to.
+
+        Each uploads its next file first and looks for those of others then, so that of two at once at least one sees
+        the other and takes a name of its own."""
         others = (one for one in directory.sizes("next-") if one != self._next)
         if any(re.fullmatch(rf"next-[0-9a-f]{{12}}-{re.escape(name)}", one) for one in others):
             return True

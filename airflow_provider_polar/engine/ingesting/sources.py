@@ -168,7 +168,7 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
     name = name.lower()
     if name.endswith(".gz"):
         with gzip.open(raw) as data:
-            if not data.peek(1) and not raw.tell():  # type: ignore[attr-defined]
+            if not data.peek(1) and not raw.tell():
                 raise _StreamError(_EMPTY)
             yield data  # type: ignore[misc]
     elif name.endswith(".zst"):

@@ -29,8 +29,10 @@ _CHUNKS = 16
 
 
 def read_proved(window: EventWindow, filters: EventFilters, *, chunk_rows: int = CHUNK_ROWS) -> Reading[SliceReport]:
-    """Reads a window like :func:`~airflow_provider_polar.engine.reading.reader.read_slice`, but yields the rows of a
-    chunk only once it was counted again after its reading, so that events which arrived meanwhile are in their place.
+    """Yields the rows of a chunk only once it was counted again after its reading.
+
+    So events which arrived meanwhile are in their place. Otherwise it reads a window like
+    :func:`~airflow_provider_polar.engine.reading.reader.read_slice`.
 
     :param chunk_rows: events of a chunk, about, and so of memory.
     """

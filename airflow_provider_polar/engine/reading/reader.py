@@ -42,8 +42,10 @@ def count_window(window: EventWindow, filters: EventFilters) -> Requesting[int]:
 
 
 def read_slice(window: EventWindow, filters: EventFilters, page: RowPage | None = None) -> Reading[SliceReport]:
-    """Reads a slice: yields a request to be answered by ``send(page)``, or :class:`HandedOn` rows in their final order,
-    (timestamp, id), each event once. Rows that were handed on are proved, or the report says where they are not.
+    """Reads a slice: each event once, in their final order, (timestamp, id).
+
+    Yields a request to be answered by ``send(page)``, or :class:`HandedOn` rows. Rows that were handed on are proved,
+    or the report says where they are not.
 
     What is handed on holds every event that was listable when the reading began. One that arrives behind the
     reading is seen by a later count only: see :func:`~airflow_provider_polar.engine.reading.slices.find_changed`.
@@ -267,8 +269,9 @@ class _SliceReading:
             self.budget = Budget(min(2 * _SPARE + 2 * counted, _MOST_FOR_DISCREPANCIES))
 
     def _steps_allowed(self) -> int:
-        """A few for every row given, and for no more rows than there were at first, about: a server whose pages
-        bring next to nothing, or new events without end, must not keep a reading for ever."""
+        """A few for every row given, and for no more rows than there were at first, about.
+
+        A server whose pages bring next to nothing, or new events without end, must not keep a reading for ever."""
         return _SPARE + min(self.rows, 2 * (self.first_count or 0)) // 4
 
     # A server of before July 2026 cuts both bounds to whole seconds. It shows where rows come from before the
@@ -286,8 +289,9 @@ class _SliceReading:
             self.exact = True
 
     def _look_at_the_end(self) -> Requesting[None]:
-        """Whether the window ends inside a second that this server left out: one request, where nothing was given
-        that shows the contrary."""
+        """Whether the window ends inside a second that this server left out.
+
+        One request, where nothing was given that shows the contrary."""
         end = self.window.end_ms
         second = end // _SECOND * _SECOND
         if self.exact or second == end:

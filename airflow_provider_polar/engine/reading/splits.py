@@ -93,8 +93,10 @@ def alike(row: EventRow, filters: EventFilters) -> EventFilters:
 
 
 def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | None:
-    """Filters that keep only events with the values of these rows, under properties that tell events apart so well
-    that hardly another event has these values; None where there are none, or the request would be too long."""
+    """Filters that keep only events with the values of these rows.
+
+    Under properties that tell events apart so well that hardly another event has these values; None where there are
+    none, or the request would be too long."""
     columns = {f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows] for key in _keys(rows[0])}
     if filters.customer_id is None and filters.external_customer_id is None:
         columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]

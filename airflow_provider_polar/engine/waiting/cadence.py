@@ -37,8 +37,9 @@ class Cadence:
         return _jittered(pause if self.longest is None else min(pause, self.longest))
 
     def after_fault(self, error: Exception) -> float:
-        """Seconds to wait after a fault: never less than the interval, longer with each further one, and as long as
-        a 429 says."""
+        """Seconds to wait after a fault.
+
+        Never less than the interval, longer with each further one, and as long as a 429 says."""
         self.faults += 1
         pause = max(self.interval, min(_FIRST * 2.0 ** min(self.faults - 1, 30), max(_LONGEST, self.interval)))
         if isinstance(error, PolarRateLimitError):

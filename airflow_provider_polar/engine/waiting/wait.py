@@ -189,8 +189,9 @@ class EventWait:
         return self._enough(tally) or self.match == "all" or count >= self.min_count, max(count, tally.total())
 
     def _count(self, names: tuple[str, ...], page: RowPage | None = None) -> Generator[PolarRequest, RowPage, int]:
-        """How many events of these names the window holds: by the rows where a page holds them all, else Polar's
-        count less what lies before the start or from the end on. Never more than there are.
+        """How many events of these names the window holds, never more than there are.
+
+        By the rows where a page holds them all, else Polar's count less what lies before the start or from the end on.
 
         :param page: the response for these names from :meth:`_list`, if it is in hand.
         """

@@ -223,7 +223,7 @@ class Watch:
         return [row for row in new if row.timestamp >= cursor.since]
 
     def beginning(self, now: datetime) -> WatchCursor:
-        """A cursor that looks back over the overlap. (What a first poll with it returns was there before.)"""
+        """A cursor that looks back over the overlap: what a first poll with it returns was there before."""
         return WatchCursor.beginning(now - self.overlap)
 
     def take(self, cursor: WatchCursor, rows: Sequence[SeenEvent], now: datetime) -> list[SeenEvent]:
@@ -261,8 +261,9 @@ def _read(
 
 
 def payload_of(rows: Sequence[SeenEvent]) -> dict[str, Any]:
-    """What is told of new events (at least one, oldest first): their number, their names, the ids of the first, and
-    the smallest window that holds them, to export."""
+    """What is told of new events (at least one, oldest first).
+
+    Their number, their names, the ids of the first, and the smallest window that holds them, to export."""
     return {
         "count": len(rows),
         "names": dict(Counter(row.name for row in rows)),
