@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._base import failing_clearly
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator, as_rows
 
 if TYPE_CHECKING:

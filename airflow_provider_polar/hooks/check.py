@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from airflow_provider_polar.exceptions import (
@@ -13,35 +14,35 @@ from airflow_provider_polar.exceptions import (
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import PolarClient
-    from airflow_provider_polar.hooks.polar import PolarHook
+    from airflow_provider_polar.hooks.settings import ConnectionSettings
 
 
-def check_connection(hook: PolarHook) -> tuple[bool, str]:
+def check_connection(read_settings: Callable[[], ConnectionSettings]) -> tuple[bool, str]:
     """Whether the connection works, and for what, in words. Never raises, never shows the token.
 
-    Two requests, for none alone tells everything: a list shows whether the token is valid, may read, and which
-    server and version respond; an ingest of no events, which stores nothing, whether the token may ingest.
+    It takes two requests, for none alone tells everything: a list shows whether the token is valid, may read, and
+    which server and version respond; an ingest of no events, which stores nothing, whether the token may ingest.
     """
+    settings = None
     try:
-        works, told = _check(hook)
+        settings = read_settings()
+        works, told = _check(settings)
     except PolarRateLimitError as error:
         works, told = True, f"The token is valid. {error}"
     except PolarError as error:
         works, told = False, str(error)
     except Exception as error:  # the button must show something, whatever happens
         works, told = False, f"The connection could not be tested: {type(error).__name__}"
-    settings = hook.__dict__.get("settings")
     for secret in settings.secrets if settings else ():
         told = told.replace(secret, "***")
     return works, told
 
 
-def _check(hook: PolarHook) -> tuple[bool, str]:
+def _check(settings: ConnectionSettings) -> tuple[bool, str]:
     from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.retrying import NO_RETRIES
     from airflow_provider_polar.wording import number_of
 
-    settings = hook.settings
     with PolarClient(**settings.client_options(), retries=NO_RETRIES) as client:
         try:
             count = client.list(limit=1, organization_id=settings.organization_id).pagination.total_count

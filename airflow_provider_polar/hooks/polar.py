@@ -64,7 +64,7 @@ class PolarHook(BaseHook):
     def settings(self) -> ConnectionSettings:
         """The connection, read and checked (synchronously); its token is masked in Airflow's logs from then on.
 
-        :raises PolarConfigurationError: the connection is of another type, has no token, or a value that cannot be.
+        :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         """
         settings = self._settings(self.get_connection(self.polar_conn_id))
         for secret in settings.secrets:
@@ -226,4 +226,4 @@ class PolarHook(BaseHook):
         """What the Test button shows: two small requests, no side effect, never an exception, never the token."""
         from airflow_provider_polar.hooks.check import check_connection
 
-        return check_connection(self)
+        return check_connection(lambda: self.settings)

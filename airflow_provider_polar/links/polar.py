@@ -7,20 +7,20 @@ goes to the organization that the user visited last. So a user of several organi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_provider_polar.engine.files.uris import storage_url
 from airflow_provider_polar.api.environments import ENVIRONMENTS
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import BaseOperator, TaskInstanceKey
+    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
     from airflow_provider_polar.engine.window import EventWindow
 
-_EVENTS, _MANIFEST = "_polar_events_url", "_polar_manifest_url"
 
 
 def events_url(
@@ -51,7 +51,7 @@ def events_url(
 
 
 def show_events(
-    operator: Any,
+    context: Context,
     environment: str,
     *,
     window: EventWindow | None = None,
@@ -65,29 +65,37 @@ def show_events(
     """
     names = [*names, *(getattr(filters, "name", None) or ())]
     customers = getattr(filters, "customer_id", None) or ()
-    setattr(operator, _EVENTS, events_url(environment, window=window, names=names, customer_ids=customers))
+    _keep(context, PolarEventsLink(), events_url(environment, window=window, names=names, customer_ids=customers))
 
 
-def show_manifest(operator: Any, path: str) -> None:
+def show_manifest(context: Context, path: str) -> None:
     """Sets the link of a running task to a manifest."""
-    setattr(operator, _MANIFEST, storage_url(path))
+    _keep(context, PolarManifestLink(), storage_url(path))
 
 
-class PolarEventsLink(BaseOperatorLink):
+def _keep(context: Context, link: _KeptLink, url: str) -> None:
+    with suppress(Exception):  # a link is not worth failing a task
+        context["ti"].xcom_push(key=link.xcom_key, value=url)
+
+
+class _KeptLink(BaseOperatorLink):
+    """A link whose address the running task keeps as an XCom, under the key where Airflow looks for it."""
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
+        """The address that the task has kept, empty for none.
+
+        Airflow 3 calls this on the worker, when the task ends, and keeps what it returns under the same key.
+        """
+        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+
+
+class PolarEventsLink(_KeptLink):
     """The events in Polar's dashboard, for the task's window and names."""
 
     name = "Polar events"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Airflow 3 calls this on the worker, when the task ends, and keeps what it returns."""
-        return getattr(operator, _EVENTS, "")
 
-
-class PolarManifestLink(BaseOperatorLink):
+class PolarManifestLink(_KeptLink):
     """The manifest of an export."""
 
     name = "Manifest"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002
-        """Airflow 3 calls this on the worker, when the task ends, and keeps what it returns."""
-        return getattr(operator, _MANIFEST, "")

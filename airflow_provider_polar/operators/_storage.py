@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.engine.files.packages import file_system
 from airflow_provider_polar.exceptions import PolarConfigurationError
-
-if TYPE_CHECKING:
-    from airflow_provider_polar.engine.files.storage import Directory
-
-_MAX_LINEAGE = 100
 
 
 def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> ObjectStoragePath:
@@ -51,13 +46,3 @@ def is_templated(value: Any) -> bool:
     if isinstance(value, Sequence):
         return any(map(is_templated, value))
     return hasattr(value, "resolve")
-
-
-def report_lineage(context: Any, directory: Directory, names: Sequence[str]) -> None:
-    """Tells Airflow's lineage what was written; of very many files, the first hundred."""
-    # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
-    from airflow.providers.common.compat.sdk import get_hook_lineage_collector
-
-    collector = get_hook_lineage_collector()
-    for name in names[:_MAX_LINEAGE]:
-        collector.add_output_asset(context=context, uri=directory.url_of(name))

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
-from airflow_provider_polar.operators._errors import failing_clearly
-from airflow_provider_polar.operators._storage import is_templated, report_lineage, storage_path
+from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events
+from airflow_provider_polar.operators._base import PolarExportingOperator
+from airflow_provider_polar.operators._storage import is_templated
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_polar.api.client import PolarClient
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.engine.exporting.export import WindowExport
     from airflow_provider_polar.engine.exporting.lookback import Comparison
     from airflow_provider_polar.engine.exporting.manifest import Manifest
     from airflow_provider_polar.engine.files.layout import FileLayout
@@ -30,10 +26,10 @@ if TYPE_CHECKING:
     from airflow_provider_polar.windows import CalendarWindow
 
 
-class PolarExportEventsOperator(BaseOperator):
+class PolarExportEventsOperator(PolarExportingOperator):
     """Exports every event with ``start <= timestamp < end``, each once, to files and a manifest.
 
-    Where that is impossible, it fails and says what is missing.
+    Where that cannot be done, the task fails and says what is missing.
 
     Files and manifest are published when the window is complete, the manifest last; the same window exported again
     gives the same bytes. A retry, on any worker, goes on from what an earlier attempt finished.
@@ -93,7 +89,6 @@ class PolarExportEventsOperator(BaseOperator):
         "partition_key",
     )
     operator_extra_links = (PolarEventsLink(), PolarManifestLink())
-    ui_color = "#e8eefc"
 
     def __init__(
         self,
@@ -181,27 +176,21 @@ class PolarExportEventsOperator(BaseOperator):
         :raises PolarLocalDiskError: the worker's disk is full; a retry goes on from what is staged.
         :raises PolarApiError: Polar failed; a retry goes on from what is staged.
         """
-        with failing_clearly():
-            from airflow_provider_polar.assets.emission import emit_export
-            from airflow_provider_polar.engine.files.storage import Directory
-            from airflow_provider_polar.windows import advance_watermark, resolve_window
+        with self._connected() as hook:
+            from airflow_provider_polar.windows import resolve_window
 
             layout = self._layout()
             layout.check_installed()
             window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
-            hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
             filters = hook.filters(self.filters)
-            directory = Directory(storage_path(self.destination, self.destination_conn_id))
-            show_events(self, hook.settings.environment, window=window, filters=filters)
+            directory = self._directory()
+            show_events(context, hook.settings.environment, window=window, filters=filters)
             self.log.info("exporting %s with %s to %s", window, _in_words(filters), directory.url)
-            self._settle(window)
-            try:
-                result = self._export(hook.get_conn(), directory, window, filters, layout)
-            finally:
-                hook.close()
-            show_manifest(self, result["manifest"])
-            emit_export(context, result, destination=directory.url, partition_key=self.partition_key)
-            advance_watermark(context, window)
+            if self.settle is None and window.end > datetime.now(UTC):
+                self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
+            self._settle(window, self.settle)
+            result = self._export(directory, window, filters, layout)
+            self._announce(context, window, directory, result)
             self._exported = (filters.name or (), directory.url, result)
             return result
 
@@ -212,69 +201,43 @@ class PolarExportEventsOperator(BaseOperator):
         exported = getattr(self, "_exported", None)
         return exported and export_lineage(self.polar_conn_id, *exported)
 
-    def _settle(self, window: EventWindow) -> None:
-        wait = (window.end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()
-        if self.settle is None:
-            if wait > 0:
-                self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
-        elif wait > 0:
-            self.log.info("%s has to settle: waiting %.0f s", window, wait)
-            time.sleep(wait)
-
     def _export(
-        self, client: PolarClient, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
+        self, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
     ) -> dict[str, Any]:
-        from airflow_provider_polar.engine.exporting.export import WindowExport
-        from airflow_provider_polar.engine.exporting.lookback import look_back
-        from airflow_provider_polar.engine.reading.reader import CompleteReader
+        started = time.monotonic()
+        reader = self._reader(filters)
 
-        reader = CompleteReader(client, filters)
-
-        def export_of(earlier: EventWindow) -> WindowExport:
-            return WindowExport(
+        def export(span: EventWindow) -> tuple[Manifest, str]:
+            """Exports a window; its manifest and where that is."""
+            export = self._window_export(
                 reader,
                 directory,
-                earlier,
+                span,
                 filters,
                 layout,
-                server=f"{client.wire.base_url} {self.polar_conn_id}",
                 on_incomplete=self.on_incomplete,
                 max_concurrency=self.max_concurrency,
-                logger=self.log,
             )
+            manifest = export.run()
+            self._report_lineage(directory, export.manifest_name, manifest)
+            return manifest, directory.url_of(export.manifest_name)
 
-        sent = client.requests_sent
-        started = time.monotonic()
-        found: Comparison | None = None
-        changed: list[dict[str, Any]] = []
+        looked_back: dict[str, Any] = {}
         failure: PolarIncompleteError | None = None
         if self.lookback is not None:
+            from airflow_provider_polar.engine.exporting.lookback import look_back
+
             found = look_back(reader, directory, filters, layout, window, self.lookback)
-            changed, failure = self._export_changed(found, export_of, directory)
-        export = export_of(window)
-        manifest = self._run(export, directory)
-        result = self._result(manifest, directory.url_of(export.manifest_name))
-        if found is not None:
-            result |= {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
+            changed, failure = self._export_changed(found, export, directory)
+            looked_back = {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
+        manifest, path = export(window)
         if failure is not None:
             raise failure
-        result["requests"] = client.requests_sent - sent
-        self.log.info(
-            "exported %s of %s in %s: %s, %s, %.0f s waited, %.1f s in all, %s: %s",
-            number_of(manifest.rows, "event"),
-            window,
-            number_of(len(manifest.files), "file"),
-            number_of(result["requests"], "request"),
-            number_of(client.retries_made, "repeated request"),
-            client.seconds_waited,
-            time.monotonic() - started,
-            "complete" if manifest.complete else "NOT complete",
-            result["manifest"],
-        )
-        return result
+        self._log_exported(manifest, path, time.monotonic() - started)
+        return self._result(manifest, path) | looked_back
 
     def _export_changed(
-        self, found: Comparison, export_of: Any, directory: Directory
+        self, found: Comparison, export: Callable[[EventWindow], tuple[Manifest, str]], directory: Directory
     ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
         """Exports earlier windows again. One that cannot be proved must not keep the run's own from being exported."""
         if found.unexported:
@@ -283,32 +246,29 @@ class PolarExportEventsOperator(BaseOperator):
         changed, failure = [], None
         for window in sorted((*found.changed, *found.incomplete)):
             self.log.info("%s has changed since its export, or is not complete: exporting it again", window)
-            export = export_of(window)
             try:
-                manifest = self._run(export, directory)
+                manifest, path = export(window)
             except PolarIncompleteError as error:
                 self.log.error("%s", error)
                 failure = failure or error
                 continue
-            changed.append(
-                {**window.to_dict(), "manifest": directory.url_of(export.manifest_name), "rows": manifest.rows}
-            )
+            changed.append({**window.to_dict(), "manifest": path, "rows": manifest.rows})
         return changed, failure
 
-    def _run(self, export: WindowExport, directory: Directory) -> Manifest:
-        manifest = export.run()
-        report_lineage(self, directory, [export.manifest_name, *(file.path for file in manifest.files)])
-        return manifest
-
-    def _result(self, manifest: Manifest, path: str) -> dict[str, Any]:
-        return {
-            "manifest": path,
-            "rows": manifest.rows,
-            "files": len(manifest.files),
-            **manifest.window.to_dict(),
-            "requests": 0,
-            "complete": manifest.complete,
-        }
+    def _log_exported(self, manifest: Manifest, path: str, seconds: float) -> None:
+        client = self.hook.get_conn()
+        self.log.info(
+            "exported %s of %s in %s: %s, %s, %.0f s waited, %.1f s in all, %s: %s",
+            number_of(manifest.rows, "event"),
+            manifest.window,
+            number_of(len(manifest.files), "file"),
+            number_of(client.requests_sent, "request"),
+            number_of(client.retries_made, "repeated request"),
+            client.seconds_waited,
+            seconds,
+            "complete" if manifest.complete else "NOT complete",
+            path,
+        )
 
 
 def _in_words(filters: EventFilters) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_polar.exceptions import PolarNotFoundError
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._base import PolarOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class PolarGetEventOperator(BaseOperator):
+class PolarGetEventOperator(PolarOperator):
     """Returns one event, as the API's own JSON object.
 
     :param event_id: Polar's id of the event, a UUID (templated).
@@ -23,7 +21,6 @@ class PolarGetEventOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("polar_conn_id", "event_id")
-    ui_color = "#e8eefc"
 
     def __init__(self, *, event_id: str, polar_conn_id: str = PolarHook.default_conn_name, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -36,13 +33,5 @@ class PolarGetEventOperator(BaseOperator):
         :raises PolarNotFoundError: there is none, or it is too new to be visible: the task's retries help with that.
         :raises AirflowFailException: not a UUID, a wrong token or a missing scope; a retry cannot help.
         """
-        hook = PolarHook(self.polar_conn_id)
-        try:
-            with failing_clearly():
-                try:
-                    return hook.get_event(self.event_id)
-                except PolarNotFoundError as error:
-                    missing = error
-        finally:
-            hook.close()
-        raise missing
+        with self._connected(PolarNotFoundError) as hook:
+            return hook.get_event(self.event_id)

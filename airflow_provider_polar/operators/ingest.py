@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath,
 from airflow_provider_polar.engine.files.uris import same_for_all_connections
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
-from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._base import failing_clearly
 from airflow_provider_polar.operators._storage import is_templated, storage_path
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ class PolarIngestEventsOperator(BaseOperator):
             target = f"Polar (connection {self.polar_conn_id})"
             if not self.is_dry_run:  # which needs no connection
                 target = f"Polar ({hook.settings.base_url}, connection {self.polar_conn_id})"
-                show_events(self, hook.settings.environment)
+                show_events(context, hook.settings.environment)
             self.log.info(
                 "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
             )

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
-class PolarListEventNamesOperator(BaseOperator):
-    """Returns the event names in use, as a list of text, for one mapped task each.
+class PolarListEventNamesOperator(PolarOperator):
+    """Returns the event names in use, as a list of text.
+
+    Each may become a mapped task of its own:
 
     .. code-block:: python
 
@@ -31,7 +32,6 @@ class PolarListEventNamesOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("polar_conn_id", "filters")
-    ui_color = "#e8eefc"
 
     def __init__(
         self,
@@ -50,14 +50,8 @@ class PolarListEventNamesOperator(BaseOperator):
         :raises AirflowFailException: an unknown filter, a wrong token or a missing scope; a retry cannot help.
         :raises PolarApiError: Polar failed; a retry may help.
         """
-        from airflow_provider_polar.wording import number_of
-
-        with failing_clearly():
-            hook = PolarHook(self.polar_conn_id)
-            try:
-                found = hook.list_event_names(**(self.filters or {}))
-            finally:
-                hook.close()
+        with self._connected() as hook:
+            found = hook.list_event_names(**(self.filters or {}))
         # A name may be used by Polar itself and by an ingest: the same name all the same.
         names = list(dict.fromkeys(name["name"] for name in found))
         self.log.info("%s in use", number_of(len(names), "event name"))

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-
-from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
-from airflow_provider_polar.operators._errors import failing_clearly
+from airflow_provider_polar.operators._base import PolarOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -21,8 +18,10 @@ if TYPE_CHECKING:
     from airflow_provider_polar.windows import CalendarWindow
 
 
-class PolarPlanExportOperator(BaseOperator):
-    """Splits a window, by Polar's counts, into shards of about equally many events, for mapped exports on many workers.
+class PolarPlanExportOperator(PolarOperator):
+    """Splits a window, by Polar's counts, into shards of about equally many events.
+
+    They are exported by mapped tasks on many workers, and one task makes one export of them:
 
     .. code-block:: python
 
@@ -50,7 +49,6 @@ class PolarPlanExportOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("polar_conn_id", "start", "end", "window", "filters")
     operator_extra_links = (PolarEventsLink(),)
-    ui_color = "#e8eefc"
 
     def __init__(
         self,
@@ -85,27 +83,16 @@ class PolarPlanExportOperator(BaseOperator):
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         :raises PolarApiError: Polar failed; a retry may help.
         """
-        with failing_clearly():
+        with self._connected() as hook:
             from airflow_provider_polar.engine.exporting.shards import plan_pieces
-            from airflow_provider_polar.engine.reading.reader import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
-            hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
             filters = hook.filters(self.filters)
-            show_events(self, hook.settings.environment, window=window, filters=filters)
-            self._wait_until_settled(window.end)
-            try:
-                planned = plan_pieces(CompleteReader(hook.get_conn(), filters), window, self.pieces or 4 * self.workers)
-            finally:
-                hook.close()
+            show_events(context, hook.settings.environment, window=window, filters=filters)
+            self._settle(window, self.settle)
+            planned = plan_pieces(self._reader(filters), window, self.pieces or 4 * self.workers)
         budget = hook.settings.requests_per_minute / min(self.workers, len(planned))
         counts = [count for _, count in planned]
         self.log.info("%s: %s shards of %s to %s events", window, len(planned), f"{min(counts):,}", f"{max(counts):,}")
-        return [{**piece.to_dict(), "requests_per_minute": budget} for piece, _ in planned]
-
-    def _wait_until_settled(self, end: datetime) -> None:
-        wait = (end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()
-        if self.settle is not None and wait > 0:
-            self.log.info("the window has to settle: waiting %.0f s", wait)
-            time.sleep(wait)
+        return [{**shard.to_dict(), "requests_per_minute": budget} for shard, _ in planned]

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow.providers.common.compat.sdk import BaseOperator
-
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.operators._errors import failing_clearly
-from airflow_provider_polar.operators._storage import is_templated, storage_path
+from airflow_provider_polar.operators._base import PolarExportingOperator
+from airflow_provider_polar.operators._storage import is_templated
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from airflow_provider_polar.windows import CalendarWindow
 
 
-class PolarReconcileEventsOperator(BaseOperator):
+class PolarReconcileEventsOperator(PolarExportingOperator):
     """Compares every exported window in a range of time with what Polar counts now: one request a window.
 
     An equal count is a good sign, and no proof: late events can come while others are deleted by Polar's operators.
@@ -53,7 +51,6 @@ class PolarReconcileEventsOperator(BaseOperator):
         "end",
         "filters",
     )
-    ui_color = "#e8eefc"
 
     def __init__(
         self,
@@ -93,17 +90,14 @@ class PolarReconcileEventsOperator(BaseOperator):
             exported.
         :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
         """
-        with failing_clearly():
+        with self._connected() as hook:
             from airflow_provider_polar.engine.exporting.lookback import compare
             from airflow_provider_polar.engine.exporting.manifest import exports_in
-            from airflow_provider_polar.engine.files.storage import Directory
-            from airflow_provider_polar.engine.reading.reader import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
             span = resolve_window(context, start=self.start, end=self.end, window=self.window)
-            hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
             filters = hook.filters(self.filters)
-            directory = Directory(storage_path(self.destination, self.destination_conn_id))
+            directory = self._directory()
             self.log.info(
                 "comparing the exports of %s with %s in %s", span, filters.to_dict() or "no filters", directory.url
             )
@@ -112,10 +106,7 @@ class PolarReconcileEventsOperator(BaseOperator):
                 for export in exports_in(directory, filters)
                 if export.window.start < span.end and export.window.end > span.start
             ]
-            try:
-                found = compare(CompleteReader(hook.get_conn(), filters), directory, exports, span)
-            finally:
-                hook.close()
+            found = compare(self._reader(filters), directory, exports, span)
             self._report(found, directory.url)
         return {
             "windows": len(found.equal) + len(found.changed) + len(found.incomplete),

@@ -131,7 +131,7 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         if result.state == "found":
             self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
-            self._show(wait)
+            self._show(wait, context)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
@@ -151,17 +151,10 @@ class PolarEventSensor(BaseSensorOperator):
         from airflow_provider_polar.engine.window import moment_text
         from airflow_provider_polar.triggers.event import PolarEventTrigger
 
-        wait = self.wait(context)
         remaining = max(0.0, (deadline - datetime.now(UTC)).total_seconds())
         self.defer(
             trigger=PolarEventTrigger(
-                event_name=list(wait.names),
-                start=moment_text(wait.start),
-                end=None if wait.end is None else moment_text(wait.end),
-                match=wait.match,
-                min_count=wait.min_count,
-                filters=wait.filters.to_dict(),
-                fail_on=list(wait.fail_on),
+                **self.wait(context).to_dict(),
                 polar_conn_id=self.polar_conn_id,
                 poll_interval=self.poke_interval,
                 exponential_backoff=self.exponential_backoff,
@@ -183,7 +176,7 @@ class PolarEventSensor(BaseSensorOperator):
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
                 self.log.info("Found %s", number_of(result["count"], "event"))
                 with suppress(Exception):  # a link is not worth failing a wait that has found its events
-                    self._show(self.wait(context))
+                    self._show(self.wait(context), context)
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -208,11 +201,11 @@ class PolarEventSensor(BaseSensorOperator):
             fail_on=self.fail_on,
         )
 
-    def _show(self, wait: EventWait) -> None:
+    def _show(self, wait: EventWait, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
-        show_events(self, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+        show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
@@ -248,8 +241,8 @@ class PolarEventSensor(BaseSensorOperator):
 def anchor(context: Context) -> datetime:
     """Where a wait of this run starts unless it says so itself.
 
-    The start of the data interval (which a plain cron schedule leaves empty: it is then the logical date), else the
-    logical date, else the moment from which the run could start.
+    That is the start of the data interval (which a plain cron schedule leaves empty: it is then the logical date),
+    else the logical date, else the moment from which the run could start.
 
     :raises PolarWindowError: the context has no run.
     """

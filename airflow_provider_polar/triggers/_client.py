@@ -39,12 +39,12 @@ async def load() -> None:
 
 @asynccontextmanager
 async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
-    """The client of this connection, shared with whoever else uses it in this event loop, and the hook.
+    """The hook of this connection, whose settings are read, and its client.
 
-    The hook's settings are read. The client repeats nothing: a poll is repeated by the next one. The last user closes
-    it.
+    Whoever uses the connection in this event loop shares the client, and the last user closes it. It repeats nothing:
+    a poll is repeated by the next one.
 
-    :raises PolarConfigurationError: the connection is of another type, has no token, or a value that cannot be.
+    :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
     """
     hook = PolarHook(polar_conn_id)
     settings = await hook.aget_settings()

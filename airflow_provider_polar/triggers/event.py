@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,25 +20,19 @@ if TYPE_CHECKING:
 class PolarEventTrigger(BaseTrigger):
     """Waits for named events of Polar in the triggerer.
 
-    It shares the decisions of :class:`~airflow_provider_polar.sensors.event.PolarEventSensor`.
+    It decides as :class:`~airflow_provider_polar.sensors.event.PolarEventSensor` does, by the same code. It keeps
+    nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a moment, so
+    a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or ``failed``
+    (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a ``message``.
+    Transient faults are logged and waited out.
 
-    It keeps nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a
-    moment, so a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or
-    ``failed`` (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a
-    ``message``. Transient faults are logged and waited out.
-
-    :param event_name: event names.
-    :param start: ISO 8601 text with a zone, inclusive.
-    :param end: likewise, exclusive; None for open.
-    :param match: ``any`` or ``all``.
-    :param min_count: how many events are enough.
-    :param filters: further filters as a dict.
-    :param fail_on: names that end the wait with a failure.
     :param polar_conn_id: the connection.
     :param poll_interval: seconds between two polls, at least :attr:`shortest_poll_interval`; with some jitter.
     :param exponential_backoff: double the interval after each poll.
     :param max_wait: seconds that the doubled interval may reach.
     :param deadline: ISO 8601 text with a zone: when to give up, after a last look; None for never.
+    :param wait: what is waited for, as plain JSON under the names of the sensor's parameters: ``event_name``, ``start``
+        (ISO 8601 text with a zone), and if wanted ``end``, ``match``, ``min_count``, ``filters``, ``fail_on``.
     """
 
     shortest_poll_interval: ClassVar[float] = 5.0
@@ -49,27 +43,15 @@ class PolarEventTrigger(BaseTrigger):
     def __init__(
         self,
         *,
-        event_name: Sequence[str] | str,
-        start: str,
-        end: str | None = None,
-        match: str = "any",
-        min_count: int = 1,
-        filters: Mapping[str, Any] | None = None,
-        fail_on: Sequence[str] | str | None = None,
         polar_conn_id: str = "polar_default",
         poll_interval: float = 60.0,
         exponential_backoff: bool = False,
         max_wait: float | None = None,
         deadline: str | None = None,
+        **wait: Any,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.event_name = event_name
-        self.start = start
-        self.end = end
-        self.match = match
-        self.min_count = min_count
-        self.filters = filters
-        self.fail_on = fail_on
+        self.wait = wait
         self.polar_conn_id = polar_conn_id
         self.poll_interval = poll_interval
         self.exponential_backoff = exponential_backoff
@@ -81,13 +63,7 @@ class PolarEventTrigger(BaseTrigger):
         return (
             "airflow_provider_polar.triggers.event.PolarEventTrigger",
             {
-                "event_name": self.event_name,
-                "start": self.start,
-                "end": self.end,
-                "match": self.match,
-                "min_count": self.min_count,
-                "filters": self.filters,
-                "fail_on": self.fail_on,
+                **self.wait,
                 "polar_conn_id": self.polar_conn_id,
                 "poll_interval": self.poll_interval,
                 "exponential_backoff": self.exponential_backoff,
@@ -111,15 +87,7 @@ class PolarEventTrigger(BaseTrigger):
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
         async with shared_client(self.polar_conn_id) as (hook, client):
-            wait = EventWait.of(
-                self.event_name,
-                start=self.start,
-                end=self.end,
-                match=self.match,
-                min_count=self.min_count,
-                filters=hook.filters(self.filters),
-                fail_on=self.fail_on or None,
-            )
+            wait = EventWait.from_dict({**self.wait, "filters": hook.filters(self.wait.get("filters"))})
             try:
                 async with asyncio.timeout(self._remaining(self.last_look)):
                     result = await self._until_ended(wait, client)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -10,47 +9,12 @@ from typing import Any, Literal
 from airflow_provider_polar.engine.window import EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.explain import no_window
+from airflow_provider_polar.windows.facts import RunFacts
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, parse_length
 from airflow_provider_polar.windows.partitions import parse_key
-from airflow_provider_polar.windows.schedules import GRAINS, Schedule
+from airflow_provider_polar.windows.schedules import MAPPER_LENGTHS, Schedule
 
 Origin = Literal["parameters", "data interval", "partition", "window=", "asset event", "watermark"]
-
-
-@dataclass(frozen=True)
-class Watermark:
-    """How far the runs of a task that have no window of their own have read.
-
-    :param window: the last window read.
-    :param run_id: the run that read it; the same run, cleared or retried, gets it again.
-    """
-
-    window: EventWindow
-    run_id: str
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What a run says about time.
-
-    :param run_after: when the run was due or triggered; unlike the clock, the same at every attempt.
-    :param asset_windows: ``(asset, extra)`` of the triggering asset events.
-    :param watermark: reads the watermark; None where there is no asset's state store (before Airflow 3.3, or a
-        task without asset inlets and outlets).
-    """
-
-    dag_id: str
-    run_id: str
-    run_type: str
-    schedule: Schedule
-    data_interval: tuple[datetime, datetime] | None = None
-    logical_date: datetime | None = None
-    partition_key: str | None = None
-    partition_date: datetime | None = None
-    run_after: datetime | None = None
-    beginning: datetime | None = None
-    asset_events: Sequence[tuple[str, Any]] = ()
-    watermark: Callable[[], Watermark | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +38,13 @@ def choose_window(
     settle: timedelta | None = None,
     now: datetime | None = None,
 ) -> WindowChoice:
-    """The window of a run, from the first thing that says one.
+    """The window of a run.
 
-    In this order: the parameters, a data interval that is not empty, the partition, ``window=`` before the run's
-    moment, the triggering asset events, the watermark.
+    It comes from the first of these that gives one: the parameters, a data interval that is not empty, the partition,
+    ``window=`` before the run's moment, the triggering asset events, the watermark.
 
     :param now: the clock, for tests.
-    :raises PolarWindowError: if none says one, or the one that does is impossible. A retry does not help, except
+    :raises PolarWindowError: none of them gives one, or the one that does is impossible. A retry does not help, except
         for a partition that is not over yet.
     """
     length = None if window is None else parse_length(window)
@@ -135,13 +99,13 @@ def _from_partition(facts: RunFacts, length: Length | None, now: datetime) -> Wi
     parsed = parse_key(facts.partition_key, schedule) if facts.partition_key else None
     if facts.partition_date is not None:
         first: datetime = aware(facts.partition_date, "partition_date")
-        grain = parsed[1] if parsed else None
+        period = parsed[1] if parsed else None
     elif parsed is not None:
-        first, grain = aware(parsed[0], "partition_key"), parsed[1]
+        first, period = aware(parsed[0], "partition_key"), parsed[1]
     else:
         return None
     if length is None:
-        length = grain or next((GRAINS[mapper] for mapper in schedule.mappers if mapper in GRAINS), None)
+        length = period or next((MAPPER_LENGTHS[name] for name in schedule.mappers if name in MAPPER_LENGTHS), None)
     end = schedule.next_tick(first) if length is None else schedule.after(first, length)
     if end is None:
         return None
@@ -177,7 +141,7 @@ def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
                 found.append((EventWindow.from_dict(said), asset))
             except PolarWindowError as error:
                 raise PolarWindowError(
-                    f"the event of asset {asset!r} that triggered this run says a window that is none: {error}"
+                    f"the event of asset {asset!r} that triggered this run has a window that is not valid: {error}"
                 ) from None
     if not found:
         return None

@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
-from airflow_provider_polar.windows.choice import RunFacts, Watermark, WindowChoice, choose_window
+from airflow_provider_polar.windows.choice import WindowChoice, choose_window
+from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import CalendarWindow
 from airflow_provider_polar.windows.schedules import Schedule
 
@@ -25,7 +26,9 @@ def resolve_window(
     settle: timedelta | None = None,
     timezone: str | tzinfo | None = None,
 ) -> EventWindow:
-    """The window that this run is about, from the first that says one.
+    """The window that this run is about.
+
+    It comes from the first of these that gives one:
 
     1. ``start`` and ``end``, or one of them with ``window``;
     2. a data interval that is not empty;
@@ -128,7 +131,7 @@ def _watermark_reader(context: Mapping[str, Any]) -> Callable[[], Watermark | No
             return Watermark(EventWindow.from_dict(kept), kept["run_id"])
         except (KeyError, TypeError, PolarWindowError) as error:
             raise PolarWindowError(
-                f"the watermark {_key(context)!r} in the asset's state store is {kept!r}, which is none: {error}"
+                f"the watermark {_key(context)!r} in the asset's state store is no watermark but {kept!r}: {error}"
             ) from error
 
     return read

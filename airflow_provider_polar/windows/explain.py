@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from airflow_provider_polar.windows.choice import RunFacts
+from airflow_provider_polar.windows.facts import RunFacts
 
 
 def no_window(facts: RunFacts) -> str:

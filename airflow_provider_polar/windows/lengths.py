@@ -41,7 +41,8 @@ def wall_clock(moment: datetime, where: tzinfo) -> datetime:
 def at_wall_clock(naive: datetime, where: tzinfo) -> datetime:
     """The UTC moment at which the clock on the wall shows ``naive``, chosen as Airflow's cron timetables choose.
 
-    Of a time that comes twice it is the second, for a time that is skipped the moment as far after the change."""
+    Of a time that comes twice it is the second, for a time that is skipped the moment as far after the change.
+    """
     first, second = (naive.replace(tzinfo=where, fold=fold).astimezone(UTC) for fold in (0, 1))
     # In a skipped hour fold 0 is the later one of the two, in a repeated hour fold 1 is.
     return max(first, second)
@@ -53,9 +54,14 @@ class CalendarWindow:
 
     As text, what ``window=`` takes: ``"1 day"``, ``"2 weeks"``, ``"1 month"``, ``"1 day Europe/Berlin"``.
 
-    :param years: and the other units: how many; at least one is positive, none is negative.
+    At least one unit is positive, and none is negative.
+
+    :param years: number of years.
+    :param months: number of months.
+    :param weeks: number of weeks.
+    :param days: number of days.
     :param timezone: IANA name; None is the time zone of the DAG's schedule.
-    :raises PolarWindowError: nothing, or a negative number, of units; an unknown time zone.
+    :raises PolarWindowError: no unit is positive, one is negative, or the time zone is unknown.
     """
 
     years: int = 0

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock
-from airflow_provider_polar.windows.schedules import GRAINS, Schedule
+from airflow_provider_polar.windows.schedules import MAPPER_LENGTHS, Schedule
 
 _DATE = r"(\d{4})-(\d{2})-(\d{2})"
 
@@ -48,15 +48,15 @@ def _tick_of_utc_key(text: str, moment: datetime, schedule: Schedule) -> datetim
 
 def _by_form(text: str, where: tzinfo, *, years: bool) -> tuple[datetime, Length | None] | None:
     if years and re.fullmatch(r"\d{4}", text):
-        return _start(date(int(text), 1, 1), where), GRAINS["StartOfYearMapper"]
+        return _start(date(int(text), 1, 1), where), MAPPER_LENGTHS["StartOfYearMapper"]
     if match := re.fullmatch(r"(\d{4})-(\d{2})", text):
-        return _start(date(int(match[1]), int(match[2]), 1), where), GRAINS["StartOfMonthMapper"]
+        return _start(date(int(match[1]), int(match[2]), 1), where), MAPPER_LENGTHS["StartOfMonthMapper"]
     if match := re.fullmatch(r"(\d{4})-Q([1-4])", text):
-        return _start(date(int(match[1]), 3 * int(match[2]) - 2, 1), where), GRAINS["StartOfQuarterMapper"]
+        return _start(date(int(match[1]), 3 * int(match[2]) - 2, 1), where), MAPPER_LENGTHS["StartOfQuarterMapper"]
     if match := re.fullmatch(r"(\d{4})-W(\d{2})", text):
-        return _start(date.fromisocalendar(int(match[1]), int(match[2]), 1), where), GRAINS["StartOfWeekMapper"]
+        return _start(date.fromisocalendar(int(match[1]), int(match[2]), 1), where), MAPPER_LENGTHS["StartOfWeekMapper"]
     if match := re.fullmatch(rf"{_DATE} \(W\d{{2}}\)", text):
-        return _start(date(int(match[1]), int(match[2]), int(match[3])), where), GRAINS["StartOfWeekMapper"]
+        return _start(date(int(match[1]), int(match[2]), int(match[3])), where), MAPPER_LENGTHS["StartOfWeekMapper"]
     if re.fullmatch(_DATE, text):
         return _start(date.fromisoformat(text), where), CalendarWindow(days=1)
     if re.fullmatch(rf"{_DATE}[T ]\d{{2}}", text):

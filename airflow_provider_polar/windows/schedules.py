@@ -128,7 +128,7 @@ class Schedule:
         return "1 day"
 
 
-GRAINS: dict[str, Length] = {
+MAPPER_LENGTHS: dict[str, Length] = {
     "StartOfHourMapper": timedelta(hours=1),
     "StartOfDayMapper": CalendarWindow(days=1),
     "StartOfWeekMapper": CalendarWindow(weeks=1),
@@ -140,7 +140,7 @@ GRAINS: dict[str, Length] = {
 
 
 def _croniter(expression: str, start: datetime) -> Any:
-    # Imported late: Airflow itself depends on it, and only schedules with a cron expression need it.
+    # Imported late: only schedules with a cron expression need it.
     from croniter import croniter  # type: ignore[import-untyped,unused-ignore]
 
     return croniter(expression, start)

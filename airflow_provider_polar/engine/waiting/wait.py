@@ -112,6 +112,23 @@ class EventWait:
             fail_on=() if fail_on is None else names_of(fail_on, "fail_on"),
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The wait as plain JSON, under the names of the parameters of :meth:`of`."""
+        return {
+            "event_name": list(self.names),
+            "start": moment_text(self.start),
+            "end": None if self.end is None else moment_text(self.end),
+            "match": self.match,
+            "min_count": self.min_count,
+            "filters": self.filters.to_dict(),
+            "fail_on": list(self.fail_on),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """The reverse of :meth:`to_dict`; what is left out has the default of :meth:`of`."""
+        return cls.of(**value)
+
     def __str__(self) -> str:
         every = f"every one of {', '.join(self.names)}" if self.match == "all" else " or ".join(self.names)
         often = f"{self.min_count} x " if self.min_count > 1 else ""

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.window import EventWindow
@@ -21,6 +22,28 @@ from airflow_provider_polar.links.polar import (
 )
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.sensors.event import PolarEventSensor
+
+
+class Task:
+    """A running task as far as links need it: what it pushes, Airflow hands to the link when the task ends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kept: dict[str, str] = {}
+        self.ti = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1, xcom_push=self.push)
+        self.context: Any = {"ti": self.ti}
+        monkeypatch.setattr(XCom, "get_value", lambda *, ti_key, key: self.kept.get(key) if ti_key is self.ti else None)
+
+    def push(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+    def link(self, link: BaseOperatorLink) -> str:
+        return link.get_link(None, ti_key=self.ti)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Task:
+    return Task(monkeypatch)
+
 
 DAY = EventWindow(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 
@@ -58,34 +81,36 @@ def test_where_a_browser_finds_a_manifest(path: str, url: str) -> None:
     assert storage_url(path) == url
 
 
-def test_links_of_a_task_are_those_that_it_showed() -> None:
-    class Operator:
-        pass
-
-    operator = Operator()
+def test_links_of_a_task_are_those_that_it_showed(task: Task) -> None:
     events, manifest = PolarEventsLink(), PolarManifestLink()
-    assert (events.get_link(operator, ti_key=None), manifest.get_link(operator, ti_key=None)) == ("", "")  # type: ignore[arg-type]
-    show_events(operator, "sandbox", window=DAY, filters=EventFilters(name="api.call"), names=["more"])
-    show_manifest(operator, "s3://b/k")
-    assert "eventTypes=more%2Capi.call" in events.get_link(operator, ti_key=None)  # type: ignore[arg-type]
-    assert manifest.get_link(operator, ti_key=None).endswith("/b?prefix=k")  # type: ignore[arg-type]
+    assert (task.link(events), task.link(manifest)) == ("", "")
+    show_events(task.context, "sandbox", window=DAY, filters=EventFilters(name="api.call"), names=["more"])
+    show_manifest(task.context, "s3://b/k")
+    assert "eventTypes=more%2Capi.call" in task.link(events)
+    assert task.link(manifest).endswith("/b?prefix=k")
+    # Airflow's pages look for a link under these keys.
+    assert task.kept.keys() == {"_link_PolarEventsLink", "_link_PolarManifestLink"}
 
 
-def test_a_wait_shows_the_events_it_found(polar_server: Any, polar_connection: str) -> None:
+def test_a_link_that_cannot_be_kept_fails_no_task() -> None:
+    show_events({}, "sandbox")  # type: ignore[typeddict-item]
+
+
+def test_a_wait_shows_the_events_it_found(polar_server: Any, polar_connection: str, task: Task) -> None:
     polar_server.add_events([{"name": "order.paid", "timestamp": DAY.start}])
     sensor = PolarEventSensor(task_id="wait", event_name="order.paid", start=DAY.start, end=DAY.end)
     link = PolarEventsLink()
-    assert link.get_link(sensor, ti_key=None) == ""  # type: ignore[arg-type]
-    found = sensor.poke({})  # type: ignore[typeddict-item]
-    shown = link.get_link(sensor, ti_key=None)  # type: ignore[arg-type]
+    assert task.link(link) == ""
+    found = sensor.poke(task.context)
+    shown = task.link(link)
     assert shown == events_url("sandbox", window=DAY, names=["order.paid"])
+    task.kept.clear()
     deferred = PolarEventSensor(task_id="deferred", event_name="order.paid", start=DAY.start, end=DAY.end)
-    deferred.execute_complete({}, {"status": "found", "result": found.xcom_value})  # type: ignore[typeddict-item]
-    assert link.get_link(deferred, ti_key=None) == shown  # type: ignore[arg-type]
+    deferred.execute_complete(task.context, {"status": "found", "result": found.xcom_value})
+    assert task.link(link) == shown
 
 
-def test_an_ingest_shows_the_dashboard_of_its_environment(polar_server: Any, polar_connection: str) -> None:
+def test_an_ingest_shows_the_dashboard_of_its_environment(polar_server: Any, polar_connection: str, task: Task) -> None:
     ingest = PolarIngestEventsOperator(task_id="ingest", events=[], idempotency_scope="none")
-    ti = SimpleNamespace(dag_id="d", task_id="ingest", run_id="r", map_index=-1)
-    ingest.execute({"ti": ti})  # type: ignore[typeddict-item]
-    assert PolarEventsLink().get_link(ingest, ti_key=None) == events_url("sandbox")  # type: ignore[arg-type]
+    ingest.execute(task.context)
+    assert task.link(PolarEventsLink()) == events_url("sandbox")

@@ -194,7 +194,7 @@ def test_a_server_that_fails_now_and_then(polar: LocalPolar, tmp_path: Path) -> 
 
 def test_settling_is_waited_for(polar: LocalPolar, tmp_path: Path, monkeypatch: Any) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("airflow_provider_polar.operators.export.time.sleep", waits.append)
+    monkeypatch.setattr("airflow_provider_polar.operators._base.time.sleep", waits.append)
     end = datetime.now(UTC)
     run(tmp_path, start=end - HOUR, end=end, settle=timedelta(minutes=2))
     assert waits == [pytest.approx(120, abs=5)]

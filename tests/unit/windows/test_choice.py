@@ -14,7 +14,8 @@ from pendulum import instance
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows import CalendarWindow
-from airflow_provider_polar.windows.choice import RunFacts, Watermark, choose_window
+from airflow_provider_polar.windows.choice import choose_window
+from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import parse_length, zone
 from airflow_provider_polar.windows.partitions import parse_key
 from airflow_provider_polar.windows.schedules import Schedule

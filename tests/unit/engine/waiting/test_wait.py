@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +29,20 @@ def look(events: list[Listed], **wait) -> tuple[PollResult, int]:  # type: ignor
     listing = Listing(events)
     result = drive(Client(listing), EventWait.of(**({"event_name": "order.paid", "start": T} | wait)).poll())
     return result, len(listing.asked)
+
+
+def test_a_wait_comes_back_from_its_json() -> None:
+    wait = EventWait.of(
+        ["order.paid", "order.refunded"],
+        start=T + US,
+        end=T + MS,
+        match="all",
+        min_count=3,
+        filters={"source": "user"},
+        fail_on="order.failed",
+    )
+    for one in (wait, EventWait.of("order.paid", start=T)):
+        assert EventWait.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
 
 @pytest.mark.parametrize("start", [T, T + 500 * US, T + 7 * MS + 3 * US])
