@@ -30,6 +30,9 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 # This one is several times as fast, and for ASCII text and for numbers without an exponent its bytes are the same.
 _FAST_CANONICAL = msgspec.json.Encoder(order="deterministic")
 _LEAST_WITHOUT_EXPONENT = 1e-4
+_KEPT_IN_MEMORY = 1 << 17
+_PLACES = 1 << 40
+_PLACE_BYTES = 8
 CONTENT_SCOPE = '["content"]'
 """The scope that has nothing in it: equal content is the same event in every run, task and DAG."""
 
@@ -99,21 +102,23 @@ class Conflict:
 
 
 class Identities:
-    """Gives every event of one run its identity, and keeps which was seen with which content. Not thread-safe.
+    """Gives every event of one run its identity. Not thread-safe.
 
     :param scope: from :func:`run_scope`, :func:`named_scope`, or :data:`CONTENT_SCOPE`.
-    :param database: where to keep that; memory does not grow with the number of events.
+    :param database: the ingest's temporary one. Digests beyond the first hundred thousand are kept there: memory does
+        not grow with the number of events.
     """
 
     def __init__(self, scope: str, database: sqlite3.Connection) -> None:
         self._scope_hash = _scope_hash(scope)
-        self._execute = database.execute
-        self._execute("CREATE TABLE parents (key BLOB PRIMARY KEY, parent TEXT) WITHOUT ROWID")
-        # derived counts the events without an id of their own whose content has the digest that is the key.
-        self._execute(
-            "CREATE TABLE identities (key BLOB PRIMARY KEY, content BLOB, source INTEGER, number INTEGER, "
-            "is_explicit INTEGER, derived INTEGER) WITHOUT ROWID"
-        )
+        self._database = database
+        self._database.execute("CREATE TABLE parents (id BLOB PRIMARY KEY, parent TEXT) WITHOUT ROWID")
+        # Derived: id -> place. Repeated: the id of the first of equal events -> how many more, that of a later
+        # one -> that of the first. Explicit: key of the id -> place and digest of the content.
+        self._derived = _Table(self._database, "derived")
+        self._repeated = _Table(self._database, "repeated")
+        self._explicit = _Table(self._database, "explicit")
+        self._explicit_like_derived = False
 
     def identify(self, event: Mapping[str, Any], place: tuple[int, int]) -> str | Conflict | None:
         """The event's ``external_id``; None where the run has this very event under this explicit id already.
@@ -121,54 +126,94 @@ class Identities:
         :param place: (source number, row number), for conflicts.
         """
         if parent := event.get("parent_id"):
-            self._execute("INSERT OR IGNORE INTO parents VALUES (?, ?)", (_key(parent), parent))
+            self._database.execute("INSERT OR IGNORE INTO parents VALUES (?, ?)", (_key(parent), parent))
         content = canonical(event)
-        digest = key = _digest(self._scope_hash, content, 0)
         external_id: str | None = event.get("external_id")
-        is_explicit = external_id is not None
-        if external_id is not None:
-            key = _key(external_id)
-        is_new = self._add(key, digest, place, is_explicit)
-        if not is_explicit:
-            if not is_new:
-                (occurrence,) = self._execute(
-                    "UPDATE identities SET derived = derived + 1 WHERE key = ? RETURNING derived - 1", (digest,)
-                ).fetchone()
-                if occurrence:
-                    key = _digest(self._scope_hash, content, occurrence)
-                    is_new = self._add(key, digest, place, is_explicit)
-            external_id = _PREFIX + key.hex()
-        return external_id if is_new else self._same_or_conflict(key, digest)
+        packed = place[0] * _PLACES + place[1]
+        if external_id is None:
+            external_id = _PREFIX + self._derive(content, packed).hex()
+            if not self._explicit_like_derived:
+                return external_id
+            known = self._explicit.get(_key(external_id))
+            return external_id if known is None else _same_or_conflict(known, content)
+        if external_id.startswith(_PREFIX):
+            self._explicit_like_derived = True
+            derived = _derived_id(external_id)
+            if (first := self._derived.get(derived)) is not None:
+                earlier = self._repeated.get(derived)
+                same = earlier if isinstance(earlier, bytes) else derived
+                return None if same == _digest(self._scope_hash, content, 0) else Conflict(divmod(first, _PLACES))
+        key = _key(external_id)
+        if self._explicit.add(key, packed.to_bytes(_PLACE_BYTES, "big") + _key_of(content)):
+            return external_id
+        return _same_or_conflict(self._explicit.get(key), content)
 
-    def _add(self, key: bytes, digest: bytes, place: tuple[int, int], is_explicit: bool) -> bool:
-        """Keeps an identity that is new; whether it is."""
-        added = self._execute(
-            "INSERT OR IGNORE INTO identities VALUES (?, ?, ?, ?, ?, ?)",
-            (key, digest, *place, is_explicit, not is_explicit),
-        )
-        return added.rowcount > 0
-
-    def _same_or_conflict(self, key: bytes, digest: bytes) -> Conflict | None:
-        known, source, number = self._execute(
-            "SELECT content, source, number FROM identities WHERE key = ?", (key,)
-        ).fetchone()
-        return None if known == digest else Conflict((source, number))
+    def _derive(self, content: bytes, packed: int) -> bytes:
+        first = _digest(self._scope_hash, content, 0)
+        if self._derived.add(first, packed):
+            return first
+        occurrence = (self._repeated.get(first) or 0) + 1
+        derived = _digest(self._scope_hash, content, occurrence)
+        self._repeated[first] = occurrence
+        self._repeated[derived] = first
+        self._derived.add(derived, packed)
+        return derived
 
     def foreign_parents(self) -> Iterator[str]:
         """Every ``parent_id`` that is no explicit ``external_id`` of this run, each once."""
-        for (parent,) in self._execute(
-            "SELECT parent FROM parents LEFT JOIN identities USING (key) WHERE is_explicit IS NOT TRUE ORDER BY parent"
-        ):
-            yield parent
+        for key, parent in self._database.execute("SELECT id, parent FROM parents ORDER BY parent"):
+            if self._explicit.get(key) is None:
+                yield parent
 
 
-def _key(external_id: str) -> bytes:
-    """What an id is kept under: a derived one under its digest, another one under one that is shorter."""
+class _Table:
+    """Like a dict of bytes to int or bytes; what comes after the first hundred thousand keys is kept on disk."""
+
+    def __init__(self, database: sqlite3.Connection, name: str) -> None:
+        self._memory: dict[bytes, Any] = {}
+        self._execute, self._name = database.execute, name
+        self._execute(f"CREATE TABLE {name} (key BLOB PRIMARY KEY, value) WITHOUT ROWID")
+
+    def add(self, key: bytes, value: int | bytes) -> bool:
+        """Stores a value under a new key; whether the key was new."""
+        if key in self._memory:
+            return False
+        if len(self._memory) < _KEPT_IN_MEMORY:
+            self._memory[key] = value
+            return True
+        return self._execute(f"INSERT OR IGNORE INTO {self._name} VALUES (?, ?)", (key, value)).rowcount > 0  # noqa: S608
+
+    def get(self, key: bytes) -> Any:
+        if (value := self._memory.get(key)) is not None or len(self._memory) < _KEPT_IN_MEMORY:
+            return value
+        row = self._execute(f"SELECT value FROM {self._name} WHERE key = ?", (key,)).fetchone()  # noqa: S608
+        return row and row[0]
+
+    def __setitem__(self, key: bytes, value: int | bytes) -> None:
+        if not self.add(key, value):
+            if key in self._memory:
+                self._memory[key] = value
+            else:
+                self._execute(f"UPDATE {self._name} SET value = ? WHERE key = ?", (value, key))  # noqa: S608
+
+
+def _same_or_conflict(known: bytes, content: bytes) -> Conflict | None:
+    place, digest = known[:_PLACE_BYTES], known[_PLACE_BYTES:]
+    return None if digest == _key_of(content) else Conflict(divmod(int.from_bytes(place, "big"), _PLACES))
+
+
+def _derived_id(external_id: str) -> bytes:
     written = external_id.removeprefix(_PREFIX)
-    if written != external_id and len(written) == 2 * _ID_BYTES:
-        try:
-            if (derived := bytes.fromhex(written)).hex() == written:
-                return derived
-        except ValueError:
-            pass
-    return hashlib.sha256(external_id.encode()).digest()[:16]
+    try:
+        derived = bytes.fromhex(written)
+    except ValueError:
+        return b""
+    return derived if derived.hex() == written else b""
+
+
+def _key(text: str) -> bytes:
+    return _key_of(text.encode())
+
+
+def _key_of(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:16]

@@ -56,8 +56,9 @@ class Journal:
             "payload BLOB)"
         )
         self._digest = hashlib.sha256(str(batch_size).encode())
+        self._open: list[EncodedEvent] = []
         self._body = ENVELOPE_BYTES - 1
-        self._cut_at = self._generation = self.events = 0
+        self._generation = self.events = 0
         self.batches: list[Batch] = []
 
     def __enter__(self) -> Self:
@@ -71,22 +72,23 @@ class Journal:
     def add(self, event: EncodedEvent) -> Batch | None:
         """Appends one event; the batch that is complete by that, if there is one."""
         size = len(event.payload) + 1
-        is_full = self.events - self._cut_at >= self._batch_size or self._body + size > self._max_bytes
+        is_full = len(self._open) >= self._batch_size or self._body + size > self._max_bytes
         complete = self.cut() if is_full else None
-        self.database.execute("INSERT INTO events VALUES (NULL, ?, ?, ?)", event)
-        self._digest.update(b"%d %d %b\n" % event)
+        self._open.append(event)
         self._body += size
         self.events += 1
         return complete
 
     def cut(self) -> Batch | None:
         """Ends the open batch, if there is one, and gives it."""
-        if self.events == self._cut_at:
+        if not self._open:
             return None
-        batch = Batch(len(self.batches), self._cut_at + 1, self.events - self._cut_at, self._generation)
+        first = self.batches[-1].first + self.batches[-1].events if self.batches else 1
+        batch = Batch(len(self.batches), first, len(self._open), self._generation)
         self.batches.append(batch)
-        self._digest.update(b"\n")
-        self._cut_at, self._body = self.events, ENVELOPE_BYTES - 1
+        self.database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", self._open)
+        self._digest.update(b"\n".join([event.payload for event in self._open]) + b"\n\n")
+        self._open, self._body = [], ENVELOPE_BYTES - 1
         return batch
 
     @property

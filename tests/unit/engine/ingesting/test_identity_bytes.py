@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.requests import encode_event
+from airflow_provider_polar.engine.ingesting import identity
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities, canonical, derive, run_scope
 from airflow_provider_polar.engine.ingesting.journal import temporary_database
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
@@ -118,9 +119,8 @@ def test_payloads_that_were_refused_are_refused_and_written_the_same_where_not(v
         assert encode_event(event) == expected
 
 
-def identified(*rows: dict[str, Any], cache: int = 1000) -> list[Any]:
+def identified(*rows: dict[str, Any]) -> list[Any]:
     with closing(temporary_database()) as database:
-        database.execute(f"PRAGMA cache_size = {cache}")
         known = Identities(RUN, database)
         return [known.identify(row, (0, number)) for number, row in enumerate(rows, 1)]
 
@@ -154,5 +154,7 @@ def test_what_is_kept_on_disk_is_known_as_well_as_what_is_kept_in_memory(pairs: 
     rows = [{**OK, "name": "abcd"[name], "external_id": explicit} for name, explicit in pairs]
     rows = [{field: value for field, value in row.items() if value is not None} for row in rows]
     in_memory = identified(*rows)
-    for pages in (1, 3):
-        assert identified(*rows, cache=pages) == in_memory
+    for most in (0, 1, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(identity, "_KEPT_IN_MEMORY", most)
+            assert identified(*rows) == in_memory
