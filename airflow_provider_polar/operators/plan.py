@@ -86,7 +86,7 @@ class PolarPlanExportOperator(BaseOperator):
         :raises PolarApiError: Polar failed; a retry may help.
         """
         with failing_clearly():
-            from airflow_provider_polar.engine.exporting.shards import plan_pieces
+            from airflow_provider_polar.engine.exporting.shards import plan_shards
             from airflow_provider_polar.engine.reading.driver import CompleteReader
             from airflow_provider_polar.windows import resolve_window
 
@@ -96,7 +96,7 @@ class PolarPlanExportOperator(BaseOperator):
             show_events(self, hook.settings.environment, window=window, filters=filters)
             self._wait_until_settled(window.end)
             try:
-                planned = plan_pieces(CompleteReader(hook.get_conn(), filters), window, self.pieces or 4 * self.workers)
+                planned = plan_shards(CompleteReader(hook.get_conn(), filters), window, self.pieces or 4 * self.workers)
             finally:
                 hook.close()
         budget = hook.settings.requests_per_minute / min(self.workers, len(planned))
