@@ -25,7 +25,7 @@ from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.exporting.lookback import look_back
 from airflow_provider_polar.engine.exporting.manifest import Manifest
-from airflow_provider_polar.engine.exporting.shards import Assembly, plan_pieces
+from airflow_provider_polar.engine.exporting.shards import Assembly, plan_shards
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.identity import run_scope
@@ -172,7 +172,7 @@ class _Exporting:
             raise failure
 
     def plan(self, window: EventWindow) -> list[dict[str, str]]:
-        return [shard.to_dict() for shard, _ in plan_pieces(self._reader, window, self._job["shards"])]
+        return [shard.to_dict() for shard, _ in plan_shards(self._reader, window, self._job["shards"])]
 
     def assemble(self, window: EventWindow) -> None:
         def again(shard: EventWindow, before: Manifest) -> Manifest:

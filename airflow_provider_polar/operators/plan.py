@@ -84,14 +84,14 @@ class PolarPlanExportOperator(PolarOperator):
         :raises PolarApiError: Polar failed; a retry may help.
         """
         with self._connected() as hook:
-            from airflow_provider_polar.engine.exporting.shards import plan_pieces
+            from airflow_provider_polar.engine.exporting.shards import plan_shards
             from airflow_provider_polar.windows import resolve_window
 
             window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
             filters = hook.filters(self.filters)
             show_events(context, hook.settings.environment, window=window, filters=filters)
             self._settle(window, self.settle)
-            planned = plan_pieces(self._reader(filters), window, self.pieces or 4 * self.workers)
+            planned = plan_shards(self._reader(filters), window, self.pieces or 4 * self.workers)
         budget = hook.settings.requests_per_minute / min(self.workers, len(planned))
         counts = [count for _, count in planned]
         self.log.info("%s: %s shards of %s to %s events", window, len(planned), f"{min(counts):,}", f"{max(counts):,}")

@@ -1,1 +1,1 @@
-"""A window to files: slices, parts, the manifest, and what earlier exports left."""
+"""A window to files: slices, local files, the manifest, and what earlier exports left."""

@@ -7,14 +7,15 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
-from airflow_provider_polar.engine.exporting.local_files import PartWriter, using_local_disk
-from airflow_provider_polar.engine.exporting.manifest import ExportName, FileEntry, Manifest, digest, write_manifest
+from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter, using_local_disk
+from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, digest, write_manifest
 from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLog
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
@@ -114,16 +115,16 @@ class WindowExport:
         if self._staging.slices is None:
             self._staging.plan(self._plan())
         slices = self._staging.slices or []
-        done = sum(part.rows for part in slices)
+        done = sum(slice_.rows for slice_ in slices)
         if self._staging.resumed:
             self._log.info(
                 "%s: going on after %s of %s and %s that an earlier attempt staged",
                 self.window,
-                sum(part.finished for part in slices),
+                sum(slice_.finished for slice_ in slices),
                 number_of(len(slices), "slice"),
                 number_of(done, "event"),
             )
-        total = sum(max(part.expected, part.rows) for part in slices)
+        total = sum(max(slice_.expected, slice_.rows) for slice_ in slices)
         self._progress = ProgressLog(self._log, f"export of {self.window}", total=total, done=done)
         self._read(slices)
         arriving = self._prove(slices)
@@ -142,7 +143,7 @@ class WindowExport:
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()
         with ThreadPoolExecutor(self.max_concurrency, thread_name_prefix="polar-export") as pool:
-            futures = [pool.submit(self._read_slice, part) for part in slices]
+            futures = [pool.submit(self._read_slice, slice_) for slice_ in slices]
             try:
                 for future in as_completed(futures):
                     future.result()
@@ -151,22 +152,22 @@ class WindowExport:
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _read_slice(self, part: Slice) -> None:
+    def _read_slice(self, slice_: Slice) -> None:
         if self._stop.is_set():
             raise _Stopped
-        if self._staging.is_intact(part):
+        if self._staging.is_intact(slice_):
             return
-        self._staging.reset(part, keep_segments=True)
+        self._staging.reset(slice_, keep_segments=True)
         with using_local_disk(tempfile.gettempdir()):
             temporary = tempfile.TemporaryDirectory(prefix="polar-export-")
-        with temporary as folder, PartWriter(folder, self.layout) as writer:
-            for _, rows in self._staging.replay(part):
+        with temporary as folder, LocalFileWriter(folder, self.layout) as writer:
+            for _, rows in self._staging.replay(slice_):
                 writer.write(rows)
-            stretches = part.stretches
-            report = self._read_on(part, writer)
-            self._staging.finish(part, [*stretches, report], writer.finish(), self.layout.extension)
+            stretches = slice_.stretches
+            report = self._read_on(slice_, writer)
+            self._staging.finish(slice_, [*stretches, report], writer.finish(), self.layout.extension)
 
-    def _read_on(self, part: Slice, writer: PartWriter) -> SliceReport:
+    def _read_on(self, slice_: Slice, writer: LocalFileWriter) -> SliceReport:
         """Reads what the slice's segments do not hold, and stages it in further ones as it goes."""
         waiting: list[EventRow] = []
 
@@ -178,12 +179,12 @@ class WindowExport:
             waiting.extend(rows)
             if not so_far.proved:
                 waiting.clear()
-            elif len(waiting) >= SEGMENT_ROWS and so_far.window.end < part.window.end:
-                self._staging.add_segment(part, [self._kept(row) for row in waiting], so_far)
+            elif len(waiting) >= SEGMENT_ROWS and so_far.window.end < slice_.window.end:
+                self._staging.add_segment(slice_, [self._kept(row) for row in waiting], so_far)
                 waiting.clear()
 
         page, self._page = self._page, None
-        return self.reader.read(EventWindow(part.up_to, part.window.end), sink, page=page)
+        return self.reader.read(EventWindow(slice_.up_to, slice_.window.end), sink, page=page)
 
     def _kept(self, row: EventRow) -> dict[str, msgspec.Raw]:
         # What the user leaves out of the files, such as personal data, is not to lie in the store meanwhile either.
@@ -196,36 +197,29 @@ class WindowExport:
         if self._is_self_proved(slices):
             return []
         for attempt in range(_ROUNDS + 1):
-            changed = self.reader.verify([report for part in slices for report in part.reports])
+            changed = self.reader.verify([report for slice_ in slices for report in slice_.reports])
             if not changed:
                 return []
             if attempt < _ROUNDS:
-                parts = [part for part in slices if any(report.window in changed for report in part.reports)]
+                parts = [slice_ for slice_ in slices if any(report.window in changed for report in slice_.reports)]
                 read_again = number_of(len(parts), "slice")
                 self._log.info("%s: events arrived meanwhile; %s will be read again", self.window, read_again)
-                for part in parts:
-                    self._staging.reset(part)
+                for slice_ in parts:
+                    self._staging.reset(slice_)
                 self._read(parts)
         return [Discrepancy(window.start, window.end, 0, 0, ARRIVING) for window in changed]
 
     def _is_self_proved(self, slices: Sequence[Slice]) -> bool:
         """Whether all of the window came in one response of just now, whose count is then its proof."""
-        reports = [report for part in slices for report in part.reports]
+        reports = [report for slice_ in slices for report in slice_.reports]
         return not self._staging.resumed and len(reports) == 1 and reports[0].self_proved
 
     def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Discrepancy]) -> Manifest:
         files = [
-            FileEntry(
-                f"{self._name}.part-{number:04d}-{file.sha256[:8]}{self.layout.extension}",
-                file.rows,
-                file.bytes,
-                file.sha256,
-                file.first_timestamp,
-                file.last_timestamp,
-            )
+            replace(file, path=f"{self._name}.part-{number:04d}-{file.sha256[:8]}{self.layout.extension}")
             for number, file in enumerate(self._staging.files(), 1)
         ]
-        reports = [report for part in slices for report in part.reports]
+        reports = [report for slice_ in slices for report in slice_.reports]
         missing = [found for report in reports for found in report.missing] + [*arriving]
         return Manifest(
             window=self.window,

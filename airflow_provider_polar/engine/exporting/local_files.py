@@ -7,36 +7,16 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import IO, Self
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.exporting.manifest import FileEntry
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.engine.window import moment_text
 from airflow_provider_polar.exceptions import PolarLocalDiskError
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A finished local file.
-
-    :param local: its path on this machine.
-    :param rows: events in it.
-    :param bytes: its size.
-    :param sha256: of its bytes, hexadecimal.
-    :param first_timestamp: of its first event, ISO 8601 in UTC.
-    :param last_timestamp: of its last event.
-    """
-
-    local: str
-    rows: int
-    bytes: int
-    sha256: str
-    first_timestamp: str
-    last_timestamp: str
 
 
 @contextmanager
@@ -55,7 +35,7 @@ def using_local_disk(folder: str) -> Iterator[None]:
         ) from error
 
 
-class PartWriter:
+class LocalFileWriter:
     """Writes the events of a slice, in the order given, to files that roll as the layout says.
 
     :param folder: local directory to write in.
@@ -64,7 +44,7 @@ class PartWriter:
     def __init__(self, folder: str, layout: FileLayout) -> None:
         self._folder = folder
         self._layout = layout
-        self._parts: list[Part] = []
+        self._files: list[FileEntry] = []
         self._file: IO[bytes] | None = None
         self._writer: RowWriter | None = None
         self._rows = self._size = 0
@@ -96,7 +76,7 @@ class PartWriter:
     def _write(self, rows: Sequence[EventRow]) -> None:
         for row in rows:
             if self._writer is None:
-                self._file = open(os.path.join(self._folder, f"{len(self._parts) + 1:04d}"), "wb")  # noqa: SIM115
+                self._file = open(os.path.join(self._folder, f"{len(self._files) + 1:04d}"), "wb")  # noqa: SIM115
                 self._writer = self._layout.open(self._file)
                 self._first = row.timestamp
             self._size += self._writer.write(row)
@@ -105,14 +85,14 @@ class PartWriter:
             if self._layout.is_full(self._rows, self._size):
                 self._roll()
 
-    def finish(self) -> list[Part]:
-        """Ends the last file and returns all; none where there was no event.
+    def finish(self) -> list[FileEntry]:
+        """Ends the last file and returns all, by their local paths; none where there was no event.
 
         :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
         """
         with using_local_disk(self._folder):
             self._roll()
-        return self._parts
+        return self._files
 
     def _roll(self) -> None:
         if self._writer is None or self._file is None or self._first is None or self._last is None:
@@ -123,6 +103,6 @@ class PartWriter:
         with open(local, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         first, last = moment_text(self._first), moment_text(self._last)
-        self._parts.append(Part(local, self._rows, os.path.getsize(local), sha256, first, last))
+        self._files.append(FileEntry(local, self._rows, os.path.getsize(local), sha256, first, last))
         self._writer = self._file = None
         self._rows = self._size = 0

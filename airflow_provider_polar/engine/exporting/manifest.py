@@ -171,7 +171,7 @@ def digest(value: Any) -> str:
 class FileEntry:
     """One file of a window.
 
-    :param path: relative to the manifest.
+    :param path: relative to the manifest; of a file that is not uploaded yet, its path on this machine.
     :param rows: events in it.
     :param bytes: its size.
     :param sha256: of its bytes, hexadecimal.

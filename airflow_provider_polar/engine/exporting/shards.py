@@ -1,4 +1,4 @@
-"""A window exported in pieces by several workers: cut into balanced pieces, and put together again with a proof."""
+"""A window exported in shards by several workers: cut into balanced shards, and put together again with a proof."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceE
 from airflow_provider_polar.wording import number_of
 
 ROUNDS = 3
-"""How often pieces that gained events meanwhile are exported again before the rest is left to a retry."""
+"""How often shards that gained events meanwhile are exported again before the rest is left to a retry."""
 
 log = logging.getLogger(__name__)
 
@@ -40,19 +40,19 @@ class Planner(Protocol):
     def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...
 
 
-def plan_pieces(reader: Planner, window: EventWindow, pieces: int) -> list[tuple[EventWindow, int]]:
-    """At most ``pieces`` adjacent windows of about equally many events, and how many each holds."""
-    # Four slices a piece: a piece is then at most an eighth off, at few requests.
-    plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * pieces)))
-    return balance(plan.slices, pieces)
+def plan_shards(reader: Planner, window: EventWindow, shards: int) -> list[tuple[EventWindow, int]]:
+    """At most ``shards`` adjacent windows of about equally many events, and how many each holds."""
+    # Four slices a shard: a shard is then at most an eighth off, at few requests.
+    plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * shards)))
+    return balance(plan.slices, shards)
 
 
-def balance(slices: Sequence[tuple[EventWindow, int]], pieces: int) -> list[tuple[EventWindow, int]]:
-    """Adjacent slices joined into at most ``pieces`` windows, each cut where the sum is nearest to its share."""
+def balance(slices: Sequence[tuple[EventWindow, int]], shards: int) -> list[tuple[EventWindow, int]]:
+    """Adjacent slices joined into at most ``shards`` windows, each cut where the sum is nearest to its share."""
     sums = [0]
     for _, count in slices:
         sums.append(sums[-1] + count)
-    cuts = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / pieces)) for k in range(1, pieces)})
+    cuts = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / shards)) for k in range(1, shards)})
     edges = [0, *(cut for cut in cuts if 0 < cut < len(slices)), len(slices)]
     return [
         (EventWindow(slices[first][0].start, slices[last - 1][0].end), sums[last] - sums[first])
@@ -205,25 +205,25 @@ class Assembly:
         return shard is None or {file.path for file in shard.files} <= {file.path for file in whole.files}
 
 
-def _whole(pieces: Sequence[EventWindow]) -> EventWindow:
+def _whole(shards: Sequence[EventWindow]) -> EventWindow:
     """The window that shards make up.
 
     :raises PolarSourceError: the shards do not meet.
     """
-    if not pieces:
-        raise PolarSourceError("there is no piece to put together: hand over the plan's output")
-    for before, after in pairwise(pieces):
+    if not shards:
+        raise PolarSourceError("there is no shard to put together: hand over the plan's output")
+    for before, after in pairwise(shards):
         if before.end != after.start:
-            raise PolarSourceError(f"the pieces {before} and {after} do not meet: they are not of one plan")
-    return EventWindow(pieces[0].start, pieces[-1].end)
+            raise PolarSourceError(f"the shards {before} and {after} do not meet: they are not of one plan")
+    return EventWindow(shards[0].start, shards[-1].end)
 
 
-def window_of(piece: Any) -> EventWindow:
-    """The window of a planned piece.
+def window_of(shard: Any) -> EventWindow:
+    """The window of a planned shard.
 
     :raises PolarSourceError: it is none.
     """
     try:
-        return EventWindow(piece["start"], piece["end"])
+        return EventWindow(shard["start"], shard["end"])
     except (KeyError, TypeError) as error:
-        raise PolarSourceError(f"{piece!r} is no piece of a plan: it has no start and end") from error
+        raise PolarSourceError(f"{shard!r} is no shard of a plan: it has no start and end") from error

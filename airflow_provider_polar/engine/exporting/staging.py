@@ -17,7 +17,7 @@ import threading
 import uuid
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Self
@@ -25,7 +25,6 @@ from typing import Any, Self
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.engine.exporting.local_files import Part
 from airflow_provider_polar.engine.exporting.manifest import (
     ExportName,
     FileEntry,
@@ -127,20 +126,22 @@ class Slice:
 
         :raises ValueError: it contradicts itself.
         """
-        part = cls(
+        slice_ = cls(
             EventWindow.from_dict(value),
             value["expected"],
             [_report_from_dict(report) for report in value["reports"]],
             [FileEntry(**file) for file in value["files"]],
             [Segment.from_dict(segment) for segment in value["segments"]],
         )
-        if part.reports:
-            _check_adjacent([report.window for report in part.reports], part.window)
-            if sum(file.rows for file in part.files) != part.rows:
-                raise ValueError(f"the files of {part.window} do not hold its rows")
-        if part.segments:
-            _check_adjacent([report.window for report in part.stretches], EventWindow(part.window.start, part.up_to))
-        return part
+        if slice_.reports:
+            _check_adjacent([report.window for report in slice_.reports], slice_.window)
+            if sum(file.rows for file in slice_.files) != slice_.rows:
+                raise ValueError(f"the files of {slice_.window} do not hold its rows")
+        if slice_.segments:
+            _check_adjacent(
+                [report.window for report in slice_.stretches], EventWindow(slice_.window.start, slice_.up_to)
+            )
+        return slice_
 
     @property
     def up_to(self) -> datetime:
@@ -211,7 +212,7 @@ class Staging:
         if left is None:
             # What the record of other parameters names goes before that record does.
             _remove_staged(self._directory, self._record)
-        self.resumed = any(part.finished or part.segments for part in self.slices or ())
+        self.resumed = any(slice_.finished or slice_.segments for slice_ in self.slices or ())
         self._save()
 
     def _left_behind(self) -> list[Slice] | None:
@@ -220,8 +221,8 @@ class Staging:
             self._published = [str(name) for name in value.get("published", ())]
             if value.get("key") != self._key or value["slices"] is None:
                 return None
-            slices = [Slice.from_dict(part) for part in value["slices"]]
-            _check_adjacent([part.window for part in slices], self._name.window)
+            slices = [Slice.from_dict(slice_) for slice_ in value["slices"]]
+            _check_adjacent([slice_.window for slice_ in slices], self._name.window)
             return slices
         except (ValueError, KeyError, TypeError, AttributeError):
             # A disk can keep half a record of a machine that lost its power.
@@ -232,13 +233,13 @@ class Staging:
         self.slices = [Slice(window, expected) for window, expected in slices]
         self._save()
 
-    def is_intact(self, part: Slice) -> bool:
+    def is_intact(self, slice_: Slice) -> bool:
         """Whether a slice is finished and its staged files are, byte for byte, what the record says."""
-        if not part.finished:
+        if not slice_.finished:
             return False
-        for file in part.files:
+        for file in slice_.files:
             if self._sha256(file.path) != file.sha256:
-                log.warning("%s is gone or damaged: %s is read again", self._url(file.path), part.window)
+                log.warning("%s is gone or damaged: %s is read again", self._url(file.path), slice_.window)
                 return False
         return True
 
@@ -252,10 +253,10 @@ class Staging:
     def _url(self, path: str) -> str:
         return self._directory.url_of(f"{self._folder}/{path}")
 
-    def replay(self, part: Slice) -> list[tuple[Segment, list[EventRow]]]:
+    def replay(self, slice_: Slice) -> list[tuple[Segment, list[EventRow]]]:
         """The rows of a slice's segments, as far as they are undamaged; what follows them is dropped."""
         whole: list[tuple[Segment, list[EventRow]]] = []
-        for segment in part.segments:
+        for segment in slice_.segments:
             try:
                 content = self._directory.read(f"{self._folder}/{segment.path}") or b""
             except PolarDestinationError as error:
@@ -266,20 +267,20 @@ class Staging:
                 break
             whole.append((segment, [EventRow(values) for values in _ROWS.decode(zlib.decompress(content))]))
         with self._lock:
-            self._going += [segment.path for segment in part.segments[len(whole) :]]
-            part.segments = part.segments[: len(whole)]
+            self._going += [segment.path for segment in slice_.segments[len(whole) :]]
+            slice_.segments = slice_.segments[: len(whole)]
         return whole
 
-    def reset(self, part: Slice, *, keep_segments: bool = False) -> None:
+    def reset(self, slice_: Slice, *, keep_segments: bool = False) -> None:
         """Forgets what is staged of a slice that is to be read again: from its start, or from its last segment on."""
         with self._lock:
-            self._going += [file.path for file in part.files]
-            part.reports, part.files = [], []
+            self._going += [file.path for file in slice_.files]
+            slice_.reports, slice_.files = [], []
             if not keep_segments:
-                self._going += [segment.path for segment in part.segments]
-                part.segments = []
+                self._going += [segment.path for segment in slice_.segments]
+                slice_.segments = []
 
-    def add_segment(self, part: Slice, values: list[dict[str, msgspec.Raw]], report: SliceReport) -> None:
+    def add_segment(self, slice_: Slice, values: list[dict[str, msgspec.Raw]], report: SliceReport) -> None:
         """Enters a segment and uploads it.
 
         :param values: the fields kept of its events, in order.
@@ -287,43 +288,36 @@ class Staging:
         """
         content = zlib.compress(msgspec.json.encode(values), 1)
         sha256 = hashlib.sha256(content).hexdigest()
-        path = f"{compact(part.window.start)}-segment-{len(part.segments) + 1:04d}-{sha256[:16]}.z"
+        path = f"{compact(slice_.window.start)}-segment-{len(slice_.segments) + 1:04d}-{sha256[:16]}.z"
         with self._lock:
             self._going = [old for old in self._going if old != path]
-            part.segments = [*part.segments, Segment(path, sha256, report)]
+            slice_.segments = [*slice_.segments, Segment(path, sha256, report)]
             self._save()
         self._directory.write(f"{self._folder}/{path}", content)
 
-    def finish(self, part: Slice, reports: list[SliceReport], files: Sequence[Part], extension: str) -> None:
+    def finish(self, slice_: Slice, reports: list[SliceReport], files: Sequence[FileEntry], extension: str) -> None:
         """Enters a slice's files, then uploads them; its segments go."""
         entries = [
-            FileEntry(
-                f"{compact(part.window.start)}-{number:04d}-{file.sha256[:16]}{extension}",
-                file.rows,
-                file.bytes,
-                file.sha256,
-                file.first_timestamp,
-                file.last_timestamp,
-            )
+            replace(file, path=f"{compact(slice_.window.start)}-{number:04d}-{file.sha256[:16]}{extension}")
             for number, file in enumerate(files, 1)
         ]
         paths = {entry.path for entry in entries}
         with self._lock:
-            self._going = [old for old in (*self._going, *(file.path for file in part.files)) if old not in paths]
-            part.files, part.reports = entries, reports
+            self._going = [old for old in (*self._going, *(file.path for file in slice_.files)) if old not in paths]
+            slice_.files, slice_.reports = entries, reports
             self._save()
         for entry, file in zip(entries, files, strict=True):
-            self._directory.upload(file.local, f"{self._folder}/{entry.path}")
+            self._directory.upload(file.path, f"{self._folder}/{entry.path}")
         with self._lock:
-            self._going += [segment.path for segment in part.segments]
-            part.segments = []
+            self._going += [segment.path for segment in slice_.segments]
+            slice_.segments = []
             for path in self._going:
                 self._directory.remove(f"{self._folder}/{path}")
             self._going.clear()
 
     def files(self) -> list[FileEntry]:
         """All files in order of time, by their names in the staging directory."""
-        return [file for part in self.slices or () for file in part.files]
+        return [file for slice_ in self.slices or () for file in slice_.files]
 
     def publish(self, names: Sequence[str]) -> None:
         """Gives each file its name in the destination; the staged one stays until :meth:`close`.
@@ -370,6 +364,6 @@ class Staging:
             "owner": self._owner,
             "published": self._published,
             "going": self._going,
-            "slices": None if slices is None else [part.to_dict() for part in slices],
+            "slices": None if slices is None else [slice_.to_dict() for slice_ in slices],
         }
         self._directory.write(self._record, json.dumps(record, separators=(",", ":")).encode())

@@ -7,17 +7,91 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 from airflow_provider_polar.engine.files.packages import StoragePath, file_system
+from airflow_provider_polar.engine.files.stores import PREFIX_LISTING
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
 
-_PREFIX_LISTING = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl"}
-"""Stores whose fsspec file systems list by prefix on the server, so that a directory of many windows stays cheap."""
-_COPY_PATIENCE = 60.0
 _BLOCK = 1 << 20
+
+
+class _ObjectStore:
+    """An object store: what its file system puts is there at once and whole."""
+
+    # Azure copies in the background: for a moment the object may be shorter.
+    copy_patience = 60.0
+
+    def __init__(self, fs: Any, protocols: Set[str]) -> None:
+        self._fs = fs
+        self._lists_prefixes = not PREFIX_LISTING.isdisjoint(protocols)
+
+    def write(self, path: str, content: bytes) -> None:
+        self._fs.pipe_file(path, content)
+
+    def upload(self, local: str, path: str) -> None:
+        self._fs.put_file(local, path)
+
+    def copy(self, source: str, target: str) -> None:
+        self._fs.cp_file(source, target)
+
+    def remove_empty(self, path: str) -> None:
+        """There are no directories."""
+
+    def listed(self, parent: str, start: str) -> Iterable[dict[str, Any]]:
+        """Objects in a directory, at least those whose names begin with ``start``."""
+        if self._lists_prefixes:
+            found: dict[str, dict[str, Any]] = self._fs.find(parent, prefix=start, detail=True)
+            return found.values()
+        return cast(Iterable[dict[str, Any]], self._fs.ls(parent, detail=True))
+
+
+class _Disk:
+    """A disk: a file takes its name once it is written, and directories are made and removed."""
+
+    copy_patience = 0.0
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    def write(self, path: str, content: bytes) -> None:
+        with self._replacing(path) as between, open(between, "wb") as file:
+            file.write(content)
+
+    def upload(self, local: str, path: str) -> None:
+        with self._replacing(path) as between:
+            shutil.copyfile(local, between)
+
+    def copy(self, source: str, target: str) -> None:
+        with self._replacing(target) as between:
+            try:
+                os.link(source, between)
+            except FileNotFoundError:
+                raise
+            except OSError:
+                shutil.copyfile(source, between)
+
+    def remove_empty(self, path: str) -> None:
+        with suppress(OSError):
+            os.rmdir(path)
+
+    def listed(self, parent: str, _start: str) -> Iterable[dict[str, Any]]:
+        return cast(Iterable[dict[str, Any]], self._fs.ls(parent, detail=True))
+
+    @contextmanager
+    def _replacing(self, path: str) -> Iterator[str]:
+        """A file of this process alone that takes a name on the disk once it is written."""
+        between = f"{path}.{uuid.uuid4().hex[:12]}.tmp"
+        _make_folder(os.path.dirname(between))
+        try:
+            yield between
+            os.replace(between, path)
+        finally:
+            # It is still there after a failure, and where both names were links to one file already.
+            with suppress(OSError):
+                os.remove(between)
 
 
 class Directory:
@@ -34,8 +108,8 @@ class Directory:
             self._fs = file_system(path, self.url)
             self._root = path.path.rstrip("/")
             protocol = self._fs.protocol
-        self._protocols = {protocol} if isinstance(protocol, str) else set(protocol)
-        self._is_local = not self._protocols.isdisjoint({"file", "local"})
+        protocols = {protocol} if isinstance(protocol, str) else set(protocol)
+        self._store = _Disk(self._fs) if protocols & {"file", "local"} else _ObjectStore(self._fs, protocols)
 
     def url_of(self, name: str) -> str:
         """An object's full path as text, the connection id included as ``ObjectStoragePath`` writes it."""
@@ -60,36 +134,19 @@ class Directory:
     def write(self, name: str, content: bytes) -> None:
         """Puts a small object, replacing what is there in one step."""
         with self._saying("write", name):
-            if self._is_local:
-                with self._replacing(name) as between, open(between, "wb") as file:
-                    file.write(content)
-            else:
-                self._fs.pipe_file(self._at(name), content)
+            self._store.write(self._at(name), content)
 
     def upload(self, local: str, name: str) -> None:
         """Puts a local file whole; it is seen only once it is complete."""
         with self._saying("write", name):
             size = os.path.getsize(local)
-            if self._is_local:
-                with self._replacing(name) as between:
-                    shutil.copyfile(local, between)
-            else:
-                self._fs.put_file(local, self._at(name))
+            self._store.upload(local, self._at(name))
         self._expect_size(name, size)
 
     def copy(self, source: str, target: str, size: int) -> None:
         """Gives an object a second name; on a disk that is a link, where it has such."""
         with self._saying("write", target):
-            if self._is_local:
-                with self._replacing(target) as between:
-                    try:
-                        os.link(self._at(source), between)
-                    except FileNotFoundError:
-                        raise
-                    except OSError:
-                        shutil.copyfile(self._at(source), between)
-            else:
-                self._fs.cp_file(self._at(source), self._at(target))
+            self._store.copy(self._at(source), self._at(target))
         self._expect_size(target, size)
 
     def move(self, source: str, target: str, size: int) -> None:
@@ -97,24 +154,10 @@ class Directory:
         self.copy(source, target, size)
         self.remove(source)
 
-    @contextmanager
-    def _replacing(self, name: str) -> Iterator[str]:
-        """A file of this process alone that takes a name on the disk once it is written."""
-        between = f"{self._at(name)}.{uuid.uuid4().hex[:12]}.tmp"
-        _make_folder(os.path.dirname(between))
-        try:
-            yield between
-            os.replace(between, self._at(name))
-        finally:
-            # It is still there after a failure, and where both names were links to one file already.
-            with suppress(OSError):
-                os.remove(between)
-
     def _expect_size(self, name: str, size: int) -> None:
-        # Azure copies in the background: for a moment the object may be shorter.
-        deadline = time.monotonic() + _COPY_PATIENCE
+        deadline = time.monotonic() + self._store.copy_patience
         while (found := self.size(name)) != size:
-            if time.monotonic() > deadline or self._is_local:
+            if time.monotonic() >= deadline:
                 raise PolarDestinationError(f"wrote {size} bytes to {self.url_of(name)}, but it holds {found}")
             time.sleep(0.2)
 
@@ -137,11 +180,11 @@ class Directory:
             except FileNotFoundError:
                 return None
 
-    def read(self, name: str) -> bytes | None:
-        """An object's content, None where there is none."""
+    def read(self, name: str, end: int | None = None) -> bytes | None:
+        """An object's content, or its first bytes up to ``end``; None where there is none."""
         with self._saying("read", name):
             try:
-                content: bytes = self._fs.cat_file(self._at(name))
+                content: bytes = self._fs.cat_file(self._at(name), end=end)
             except FileNotFoundError:
                 return None
             return content
@@ -156,12 +199,8 @@ class Directory:
 
     def remove_empty(self, name: str) -> None:
         """Removes a directory from a disk if nothing is in it; object stores have none."""
-        if self._is_local:
-            with self._saying("remove", name):
-                try:
-                    os.rmdir(self._at(name))
-                except OSError:
-                    return
+        with self._saying("remove", name):
+            self._store.remove_empty(self._at(name))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """The objects directly in ``prefix``'s directory whose names begin with it, with their bytes, by name."""
@@ -169,10 +208,7 @@ class Directory:
         with self._saying("list", prefix):
             self._forget()
             try:
-                if self._protocols.isdisjoint(_PREFIX_LISTING):
-                    listed = self._fs.ls(parent, detail=True)
-                else:
-                    listed = self._fs.find(parent, prefix=start, detail=True).values()
+                listed = self._store.listed(parent, start)
             except FileNotFoundError:
                 return {}
             found = {info["name"]: int(info["size"]) for info in listed if info["type"] == "file"}

@@ -131,14 +131,8 @@ class RejectedRows:
         size = directory.size(name)
         if size is None:
             return None
-        assert self._destination is not None
-        try:
-            place = f"{self._destination.parent.path.rstrip('/')}/{name}"
-            head = self._destination.fs.cat_file(place, start=0, end=min(size, _HEAD)) if size else b""
-        except Exception as error:  # stores raise their own SDKs' errors
-            told = f"cannot read {directory.url_of(name)}: {type(error).__name__}: {error}"
-            raise PolarDestinationError(told) from error
-        found = re.match(rb'\{"row": \d+, "ingest": "([0-9a-f]+)"', head)
+        head = directory.read(name, end=min(size, _HEAD)) if size else b""
+        found = re.match(rb'\{"row": \d+, "ingest": "([0-9a-f]+)"', head or b"")
         return found[1].decode() if found else ""
 
 

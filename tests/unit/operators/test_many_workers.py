@@ -142,7 +142,7 @@ def test_a_missing_piece_is_named(month: list[str], tmp_path: Path) -> None:
         assemble(tmp_path, pieces)
     with pytest.raises(AirflowFailException, match="do not meet"):
         assemble(tmp_path, pieces[:3] + pieces[4:])
-    with pytest.raises(AirflowFailException, match="no piece"):
+    with pytest.raises(AirflowFailException, match="no shard"):
         assemble(tmp_path, [])
 
 

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
-from airflow_provider_polar.engine.exporting.local_files import PartWriter
+from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, manifest_name
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
@@ -512,7 +512,7 @@ def test_a_full_disk_of_the_worker_is_said_clearly(target: Path, monkeypatch: An
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartWriter, "_write", full)
+        patch.setattr(LocalFileWriter, "_write", full)
         with pytest.raises(PolarLocalDiskError, match=r"polar-export-.*No space left.*bytes are free.*a retry goes on"):
             export(target, MemoryReader(minutes(60)))
     export(target, MemoryReader(minutes(60)))

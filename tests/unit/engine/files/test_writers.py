@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.rows import RowPage
-from airflow_provider_polar.engine.exporting.local_files import PartWriter
+from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter
 from airflow_provider_polar.engine.files.fields import EVENT_FIELDS, FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.exceptions import PolarConfigurationError
@@ -173,7 +173,7 @@ def test_bytes_do_not_depend_on_how_the_rows_came(layout: FileLayout, tmp_path: 
     for size in (1, 7, 100, 2500):
         folder = tmp_path / str(size)
         folder.mkdir()
-        with PartWriter(str(folder), layout) as writer:
+        with LocalFileWriter(str(folder), layout) as writer:
             for i in range(0, len(rows), size):
                 writer.write(rows[i : i + size])
             found.add(tuple(part.sha256 for part in writer.finish()))
@@ -184,7 +184,7 @@ def test_bytes_do_not_depend_on_how_the_rows_came(layout: FileLayout, tmp_path: 
     ("limits", "sizes"), [({"max_file_rows": 40}, [40, 40, 20]), ({"max_file_rows": 50}, [50, 50])]
 )
 def test_files_roll_at_a_number_of_rows(limits: dict[str, int], sizes: list[int], tmp_path: Any) -> None:
-    with PartWriter(str(tmp_path), FileLayout(**limits)) as writer:
+    with LocalFileWriter(str(tmp_path), FileLayout(**limits)) as writer:
         writer.write([row(value) for value in minutes(100)])
         parts = writer.finish()
     assert [part.rows for part in parts] == sizes
@@ -194,12 +194,12 @@ def test_files_roll_at_a_number_of_rows(limits: dict[str, int], sizes: list[int]
 
 def test_files_roll_at_a_size(tmp_path: Any) -> None:
     events = minutes(100)
-    with PartWriter(str(tmp_path), FileLayout(max_file_bytes=10_000)) as writer:
+    with LocalFileWriter(str(tmp_path), FileLayout(max_file_bytes=10_000)) as writer:
         writer.write([row(value) for value in events])
         parts = writer.finish()
     assert len(parts) > 3
     assert all(10_000 <= part.bytes < 11_000 for part in parts[:-1])
-    together = b"".join(Path(part.local).read_bytes() for part in parts)
+    together = b"".join(Path(part.path).read_bytes() for part in parts)
     assert together == written(events, FileLayout())
 
 
@@ -288,7 +288,7 @@ def written_raw(child_count: str) -> bytes:
 
 @pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
 def test_an_event_of_year_1(file_format: str, tmp_path: Any) -> None:
-    with PartWriter(str(tmp_path), FileLayout(file_format)) as writer:
+    with LocalFileWriter(str(tmp_path), FileLayout(file_format)) as writer:
         writer.write([row(event(START, timestamp="0001-01-01T00:00:00"))])
         (part,) = writer.finish()
     assert part.first_timestamp == "0001-01-01T00:00:00Z"
