@@ -24,10 +24,17 @@ class BodyError(Exception):
 
 
 class UnusableBody(BodyError):
-    """The body cannot be used, and would be the same the next time; the message says why."""
+    """The body cannot be used, and would be the same the next time; the message says why.
+
+    :param status: HTTP status of its response.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
-class OverdueBody(BodyError):
+class OverdueBody(BodyError, TimeoutError):
     """The response as a whole has taken too long."""
 
 
@@ -46,8 +53,9 @@ class Body:
         self, response: httpx.Response, deadline: float, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         coding = response.headers.get("content-encoding", "identity").strip().lower()
+        self._status = response.status_code
         if coding not in (ACCEPTED, "identity"):
-            raise UnusableBody(f"its content coding is not {ACCEPTED}, the one that was accepted")
+            raise UnusableBody(f"its content coding is not {ACCEPTED}, the one that was accepted", self._status)
         self._gzip = zlib.decompressobj(wbits=31) if coding == ACCEPTED else None
         self._deadline = deadline
         self._clock = clock
@@ -93,7 +101,7 @@ class Body:
     def _keep(self, decoded: bytes) -> None:
         self._size += len(decoded)
         if self._size > MAX_RESPONSE_BYTES:
-            raise UnusableBody(f"its body is larger than {MAX_RESPONSE_BYTES // 1024**2} MiB")
+            raise UnusableBody(f"its body is larger than {MAX_RESPONSE_BYTES // 1024**2} MiB", self._status)
         self._decoded.append(decoded)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack, get_type_hints
 from uuid import UUID
 
 import httpx
 import tenacity
 
 from airflow_provider_polar.api import requests
-from airflow_provider_polar.api.bodies import BodyError
+from airflow_provider_polar.api.bodies import Body, BodyError
 from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_TIMEOUT
-from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.api.filters import EventFilters, ListFilters, NameFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
 from airflow_provider_polar.api.pacing import AT_ONCE
 from airflow_provider_polar.api.requests import EventSorting, NameSorting, PolarRequest
@@ -26,14 +27,81 @@ from airflow_provider_polar.api.wire import Wire
 from airflow_provider_polar.exceptions import PolarApiError
 
 T = TypeVar("T")
-OneOrMany = str | Sequence[str]
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+Method = TypeVar("Method", bound=Callable[..., Any])
+_FAILURES = (BodyError, httpx.HTTPError, httpx.InvalidURL, TimeoutError)
 
 
-def _filters(given: dict[str, Any]) -> EventFilters:
-    return EventFilters.parse({name: given[name] for name in EventFilters.model_fields})
+def _naming(filters: type) -> Callable[[Method], Method]:
+    """Lets ``help`` and editors name each of the filters that a method takes."""
+
+    def name(method: Method) -> Method:
+        signature = inspect.signature(method)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        named = [
+            inspect.Parameter(keyword, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for keyword, annotation in get_type_hints(filters).items()
+        ]
+        method.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+        return method
+
+    return name
 
 
-class PolarClient:
+class _Client(Generic[Http]):
+    """What both clients have in common."""
+
+    _http_class: type[Http]
+
+    def __init__(
+        self,
+        token: str,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        api_version: str = DEFAULT_API_VERSION,
+        timeout: float = DEFAULT_TIMEOUT,
+        retries: Retries | None = None,
+        requests_per_minute: float | None = None,
+        max_connections: int = 16,
+        connection: str | None = None,
+        allow_http: bool = False,
+        at_once: float = AT_ONCE,
+        transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.wire = Wire(
+            token,
+            base_url,
+            api_version,
+            timeout,
+            retries or Retries(),
+            requests_per_minute,
+            connection=connection,
+            allow_http=allow_http,
+            at_once=at_once,
+        )
+        limits = httpx.Limits(max_connections=max_connections)
+        self._http: Http = self.wire.open(self._http_class, limits=limits, transport=transport)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.wire.base_url!r})"
+
+    @property
+    def requests_sent(self) -> int:
+        """Requests sent so far, repeated ones included."""
+        return self.wire.requests_sent
+
+    @property
+    def retries_made(self) -> int:
+        """How often a request was sent again so far."""
+        return self.wire.retries_made
+
+    @property
+    def seconds_waited(self) -> float:
+        """Seconds of the pauses before requests were sent again, of all threads together; without pacing."""
+        return self.wire.seconds_waited
+
+
+class PolarClient(_Client[httpx.Client]):
     """Polar's Events API, one request a call. Thread-safe; connections are pooled; close it after use.
 
     Every call takes ``retries`` to override the client's. Errors are those of
@@ -54,34 +122,7 @@ class PolarClient:
     :param transport: an httpx transport, for tests.
     """
 
-    def __init__(
-        self,
-        token: str,
-        *,
-        base_url: str = DEFAULT_BASE_URL,
-        api_version: str = DEFAULT_API_VERSION,
-        timeout: float = DEFAULT_TIMEOUT,
-        retries: Retries | None = None,
-        requests_per_minute: float | None = None,
-        max_connections: int = 16,
-        connection: str | None = None,
-        allow_http: bool = False,
-        at_once: float = AT_ONCE,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self.wire = Wire(
-            token,
-            base_url,
-            api_version,
-            timeout,
-            retries or Retries(),
-            requests_per_minute,
-            connection=connection,
-            allow_http=allow_http,
-            at_once=at_once,
-        )
-        limits = httpx.Limits(max_connections=max_connections)
-        self._http = self.wire.open(httpx.Client, limits=limits, transport=transport)
+    _http_class = httpx.Client
 
     def __enter__(self) -> Self:
         return self
@@ -94,24 +135,6 @@ class PolarClient:
     def close(self) -> None:
         """Closes the pooled connections."""
         self._http.close()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.wire.base_url!r})"
-
-    @property
-    def requests_sent(self) -> int:
-        """Requests sent so far, repeated ones included."""
-        return self.wire.requests_sent
-
-    @property
-    def retries_made(self) -> int:
-        """How often a request was sent again so far."""
-        return self.wire.retries_made
-
-    @property
-    def seconds_waited(self) -> float:
-        """Seconds of the pauses before requests were sent again, of all threads together; without pacing."""
-        return self.wire.seconds_waited
 
     def send(
         self,
@@ -130,57 +153,41 @@ class PolarClient:
         return response
 
     def _send_once(self, attempts: Attempts, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
-        moment = self.wire.pacer.reserve()
-        while (delay := self.wire.pacer.delay(moment)) != 0:
-            if delay is None:
-                moment = self.wire.pacer.reserve()
-            else:
-                self.wire.tell_of_pacing(request, delay)
-                time.sleep(delay)
+        for pause in self.wire.pauses(request):
+            time.sleep(pause)
         attempts.sending()
         try:
             response = self._http.send(self.wire.build(self._http, request), stream=True)
             try:
-                body = self.wire.body(response, attempts.sent_at)
+                body = Body(response, attempts.sent_at + self.wire.deadline)
                 for raw in [] if response.is_stream_consumed else response.iter_raw():
                     body.add(raw)
                 content = body.content()
-            except BodyError as error:
-                raise self.wire.unusable(request, response, error) from None
             finally:
                 response.close()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise self.wire.unanswered(request, error) from None
+            raise self.wire.failure(request, error) from None
         return self.wire.decoded(request, response, content, decode)
 
+    @_naming(ListFilters)
     def list(
         self,
         *,
         start_timestamp: datetime | None = None,
         end_timestamp: datetime | None = None,
-        organization_id: OneOrMany | None = None,
-        customer_id: OneOrMany | None = None,
-        external_customer_id: OneOrMany | None = None,
-        meter_id: str | None = None,
-        name: OneOrMany | None = None,
-        source: OneOrMany | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        filter: Mapping[str, Any] | str | None = None,  # noqa: A002 - the API's own name
-        query: str | None = None,
-        parent_id: str | None = None,
-        depth: int | None = None,
         page: int | None = None,
         limit: int | None = None,
         sorting: EventSorting | Sequence[EventSorting] | None = None,
         retries: Retries | None = None,
+        **filters: Unpack[ListFilters],
     ) -> EventPage:
         """``GET /v1/events/``: one page.
 
         Bounds are exclusive, in whole milliseconds, and pages are no partition: to read a window completely use
         :meth:`airflow_provider_polar.hooks.polar.PolarHook.list_events`."""
         request = requests.list_events(
-            _filters(locals()),
+            EventFilters.parse(filters),
             start_timestamp=start_timestamp,
             end_timestamp=end_timestamp,
             page=page,
@@ -193,30 +200,18 @@ class PolarClient:
         """One list request; the rows of its page, whose values stay the bytes they came as. What exports read."""
         return self.send(request, RowPage.decode, retries=retries)
 
+    @_naming(NameFilters)
     def list_names(
         self,
         *,
-        organization_id: OneOrMany | None = None,
-        customer_id: OneOrMany | None = None,
-        external_customer_id: OneOrMany | None = None,
-        source: OneOrMany | None = None,
-        query: str | None = None,
         page: int | None = None,
         limit: int | None = None,
         sorting: NameSorting | Sequence[NameSorting] | None = None,
         retries: Retries | None = None,
+        **filters: Unpack[NameFilters],
     ) -> EventNamePage:
         """``GET /v1/events/names``: one page of the event names in use."""
-        request = requests.list_event_names(
-            organization_id=organization_id,
-            customer_id=customer_id,
-            external_customer_id=external_customer_id,
-            source=source,
-            query=query,
-            page=page,
-            limit=limit,
-            sorting=sorting,
-        )
+        request = requests.list_event_names(filters, page=page, limit=limit, sorting=sorting)
         return self.send(request, EventNamePage.decode, retries=retries)
 
     def get(self, event_id: str | UUID, *, retries: Retries | None = None) -> Event:
@@ -231,40 +226,13 @@ class PolarClient:
         return self.send(requests.ingest_events(events), IngestResult.decode, retries=retries)
 
 
-class AsyncPolarClient:
+class AsyncPolarClient(_Client[httpx.AsyncClient]):
     """The same for asyncio: the same calls, parameters, responses and errors as :class:`PolarClient`.
 
     One client belongs to one event loop; the request budget is shared with all other clients of the process.
     """
 
-    def __init__(
-        self,
-        token: str,
-        *,
-        base_url: str = DEFAULT_BASE_URL,
-        api_version: str = DEFAULT_API_VERSION,
-        timeout: float = DEFAULT_TIMEOUT,
-        retries: Retries | None = None,
-        requests_per_minute: float | None = None,
-        max_connections: int = 16,
-        connection: str | None = None,
-        allow_http: bool = False,
-        at_once: float = AT_ONCE,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self.wire = Wire(
-            token,
-            base_url,
-            api_version,
-            timeout,
-            retries or Retries(),
-            requests_per_minute,
-            connection=connection,
-            allow_http=allow_http,
-            at_once=at_once,
-        )
-        limits = httpx.Limits(max_connections=max_connections)
-        self._http = self.wire.open(httpx.AsyncClient, limits=limits, transport=transport)
+    _http_class = httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self
@@ -277,24 +245,6 @@ class AsyncPolarClient:
     async def aclose(self) -> None:
         """Closes the pooled connections."""
         await self._http.aclose()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.wire.base_url!r})"
-
-    @property
-    def requests_sent(self) -> int:
-        """Requests sent so far, repeated ones included."""
-        return self.wire.requests_sent
-
-    @property
-    def retries_made(self) -> int:
-        """See :attr:`PolarClient.retries_made`."""
-        return self.wire.retries_made
-
-    @property
-    def seconds_waited(self) -> float:
-        """See :attr:`PolarClient.seconds_waited`."""
-        return self.wire.seconds_waited
 
     async def send(
         self,
@@ -309,56 +259,40 @@ class AsyncPolarClient:
         return await tenacity.AsyncRetrying(**attempts.controls())(self._send_once, attempts, request, decode)
 
     async def _send_once(self, attempts: Attempts, request: PolarRequest, decode: Callable[[bytes], T]) -> T:
-        moment = self.wire.pacer.reserve()
-        while (delay := self.wire.pacer.delay(moment)) != 0:
-            if delay is None:
-                moment = self.wire.pacer.reserve()
-            else:
-                self.wire.tell_of_pacing(request, delay)
-                await asyncio.sleep(delay)
+        for pause in self.wire.pauses(request):
+            await asyncio.sleep(pause)
         attempts.sending()
         try:
             async with asyncio.timeout(self.wire.deadline):
                 response = await self._http.send(self.wire.build(self._http, request), stream=True)
                 try:
-                    body = self.wire.body(response, attempts.sent_at)
+                    body = Body(response, attempts.sent_at + self.wire.deadline)
                     if not response.is_stream_consumed:
                         async for raw in response.aiter_raw():
                             body.add(raw)
                     content = body.content()
-                except BodyError as error:
-                    raise self.wire.unusable(request, response, error) from None
                 finally:
                     await response.aclose()
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise self.wire.unanswered(request, error) from None
+            raise self.wire.failure(request, error) from None
         return self.wire.decoded(request, response, content, decode)
 
+    @_naming(ListFilters)
     async def list(
         self,
         *,
         start_timestamp: datetime | None = None,
         end_timestamp: datetime | None = None,
-        organization_id: OneOrMany | None = None,
-        customer_id: OneOrMany | None = None,
-        external_customer_id: OneOrMany | None = None,
-        meter_id: str | None = None,
-        name: OneOrMany | None = None,
-        source: OneOrMany | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        filter: Mapping[str, Any] | str | None = None,  # noqa: A002 - the API's own name
-        query: str | None = None,
-        parent_id: str | None = None,
-        depth: int | None = None,
         page: int | None = None,
         limit: int | None = None,
         sorting: EventSorting | Sequence[EventSorting] | None = None,
         retries: Retries | None = None,
+        **filters: Unpack[ListFilters],
     ) -> EventPage:
         """See :meth:`PolarClient.list`."""
         request = requests.list_events(
-            _filters(locals()),
+            EventFilters.parse(filters),
             start_timestamp=start_timestamp,
             end_timestamp=end_timestamp,
             page=page,
@@ -371,30 +305,18 @@ class AsyncPolarClient:
         """See :meth:`PolarClient.list_rows`."""
         return await self.send(request, RowPage.decode, retries=retries)
 
+    @_naming(NameFilters)
     async def list_names(
         self,
         *,
-        organization_id: OneOrMany | None = None,
-        customer_id: OneOrMany | None = None,
-        external_customer_id: OneOrMany | None = None,
-        source: OneOrMany | None = None,
-        query: str | None = None,
         page: int | None = None,
         limit: int | None = None,
         sorting: NameSorting | Sequence[NameSorting] | None = None,
         retries: Retries | None = None,
+        **filters: Unpack[NameFilters],
     ) -> EventNamePage:
         """See :meth:`PolarClient.list_names`."""
-        request = requests.list_event_names(
-            organization_id=organization_id,
-            customer_id=customer_id,
-            external_customer_id=external_customer_id,
-            source=source,
-            query=query,
-            page=page,
-            limit=limit,
-            sorting=sorting,
-        )
+        request = requests.list_event_names(filters, page=page, limit=limit, sorting=sorting)
         return await self.send(request, EventNamePage.decode, retries=retries)
 
     async def get(self, event_id: str | UUID, *, retries: Retries | None = None) -> Event:

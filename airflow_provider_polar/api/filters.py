@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, TypedDict
 from uuid import UUID
 
 from pydantic import (
@@ -27,6 +27,7 @@ from airflow_provider_polar.exceptions import PolarFilterError
 from airflow_provider_polar.wording import did_you_mean
 
 Params = list[tuple[str, str]]
+OneOrSeveral = str | Sequence[str]
 
 _BOUNDS = {"start_timestamp", "end_timestamp", "start", "end", "timestamp", "since", "until", "after", "before"}
 
@@ -75,6 +76,27 @@ def _is_rendered_nothing(value: Any) -> bool:
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(_is_rendered_nothing, value))
     return isinstance(value, str) and value.strip() in ("", "None")
+
+
+class NameFilters(TypedDict, total=False):
+    """What a list of event names can be filtered by; ``query`` is a part of the name, case ignored."""
+
+    organization_id: OneOrSeveral | None
+    customer_id: OneOrSeveral | None
+    external_customer_id: OneOrSeveral | None
+    source: OneOrSeveral | None
+    query: str | None
+
+
+class ListFilters(NameFilters, total=False):
+    """The filters of :class:`EventFilters` as keywords, with the values that it takes for them."""
+
+    name: OneOrSeveral | None
+    meter_id: str | None
+    metadata: Mapping[str, Any] | None
+    filter: Mapping[str, Any] | str | None
+    parent_id: str | None
+    depth: int | None
 
 
 # An empty list would be sent as no parameter at all, and then Polar returns everything.
@@ -247,20 +269,18 @@ class EventFilters(BaseModel):
     def to_params(self) -> Params:
         """Query parameters in a fixed order: repeated keys for OR, ``metadata[key]``, ``filter`` as JSON text."""
         params: Params = []
-        for field in ("name", "source", "customer_id", "external_customer_id", "organization_id"):
-            params += [(field, value) for value in getattr(self, field) or ()]
-        if self.meter_id is not None:
-            params.append(("meter_id", self.meter_id))
-        for key, values in (self.metadata or {}).items():
-            params += [(f"metadata[{key}]", value) for value in values]
-        if self.filter is not None:
-            params.append(("filter", self.filter.model_dump_json()))
-        if self.query is not None:
-            params.append(("query", self.query))
-        if self.parent_id is not None:
-            params.append(("parent_id", self.parent_id))
-        if self.depth is not None:
-            params.append(("depth", str(self.depth)))
+        for field in EventFilters.model_fields:
+            match getattr(self, field):
+                case None:
+                    continue
+                case list() as values:
+                    params += [(field, value) for value in values]
+                case dict() as texts:
+                    params += [(f"{field}[{key}]", value) for key, values in texts.items() for value in values]
+                case FilterGroup() as group:
+                    params.append((field, group.model_dump_json()))
+                case value:
+                    params.append((field, str(value)))
         return params
 
     def to_dict(self) -> dict[str, Any]:

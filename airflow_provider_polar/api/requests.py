@@ -13,8 +13,8 @@ from uuid import UUID
 
 import msgspec
 
-from airflow_provider_polar.api.filters import EventFilters, Params
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.api.filters import EventFilters, NameFilters, Params, unknown_filter
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarFilterError
 
 EventSorting = Literal["timestamp", "-timestamp"]
 NameSorting = Literal[
@@ -101,27 +101,18 @@ def list_events(
 
 
 def list_event_names(
+    filters: NameFilters,
     *,
-    organization_id: str | Sequence[str] | None = None,
-    customer_id: str | Sequence[str] | None = None,
-    external_customer_id: str | Sequence[str] | None = None,
-    source: str | Sequence[str] | None = None,
-    query: str | None = None,
     page: int | None = None,
     limit: int | None = None,
     sorting: NameSorting | Sequence[NameSorting] | None = None,
 ) -> PolarRequest:
-    """``GET /v1/events/names``. ``query`` is a substring, case ignored."""
-    filters = EventFilters.parse(
-        {
-            "organization_id": organization_id,
-            "customer_id": customer_id,
-            "external_customer_id": external_customer_id,
-            "source": source,
-        }
-    )
-    params = filters.to_params()
-    if query is not None:
+    """``GET /v1/events/names``."""
+    if unknown := [name for name in filters if name not in NameFilters.__annotations__]:
+        raise PolarFilterError(unknown_filter(unknown[0], NameFilters.__annotations__, "event names have"))
+    # The query is a list's filter in name only: it has neither that one's least length nor its need of an organization.
+    params = EventFilters.parse({**filters, "query": None}).to_params()
+    if (query := filters.get("query")) is not None:
         params.append(("query", query))
     params += _paging(page, limit, sorting, NameSorting)
     return PolarRequest("GET", "/v1/events/names", tuple(params))

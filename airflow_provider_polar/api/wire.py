@@ -8,13 +8,12 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import httpx
 
 from airflow_provider_polar.api import bodies
-from airflow_provider_polar.api.bodies import Body
 from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_provider_polar.api.errors import Server, error_of, response_error, transport_error
 from airflow_provider_polar.api.pacing import AT_ONCE, Pacer, shared_pacer
@@ -151,8 +150,18 @@ class Wire:
 
         return Attempts(retries or self.retries, request, tell)
 
-    def tell_of_pacing(self, request: PolarRequest, delay: float) -> None:
-        """One line in the log for each stretch of long waits for the budget."""
+    def pauses(self, request: PolarRequest) -> Iterator[float]:
+        """The pauses in seconds to make, one after the other, until the budget has room for the request. One line in
+        the log tells of each stretch of long ones."""
+        moment = self.pacer.reserve()
+        while (delay := self.pacer.delay(moment)) != 0:
+            if delay is None:
+                moment = self.pacer.reserve()
+            else:
+                self._tell_of_pacing(request, delay)
+                yield delay
+
+    def _tell_of_pacing(self, request: PolarRequest, delay: float) -> None:
         if self.pacer.is_new_long_wait(delay):
             log.info(
                 "%s %s waits %.0f s for the request budget of %s requests a minute or after a rate limit, and others "
@@ -182,20 +191,11 @@ class Wire:
         extensions = {"timeout": http.timeout.as_dict()}
         return httpx.Request(request.method, url, headers=headers, content=request.content, extensions=extensions)
 
-    def unanswered(self, request: PolarRequest, error: Exception) -> PolarApiError:
-        """The error for a request without a complete response."""
-        return transport_error(request, error, self.server, timeout=self.timeout, deadline=self.deadline)
-
-    def body(self, response: httpx.Response, sent_at: float) -> Body:
-        """Collects a response's body, within its limits."""
-        return Body(response, sent_at + self.deadline)
-
-    def unusable(self, request: PolarRequest, response: httpx.Response, error: bodies.BodyError) -> PolarApiError:
-        """The error for a body that could not be collected."""
+    def failure(self, request: PolarRequest, error: Exception) -> PolarApiError:
+        """The error for a request that no complete response came to, or one that cannot be used."""
         if isinstance(error, bodies.UnusableBody):
-            return response_error(request, response.status_code, str(error), self.server)
-        cause = TimeoutError() if isinstance(error, bodies.OverdueBody) else error
-        return self.unanswered(request, cause)
+            return response_error(request, error.status, str(error), self.server)
+        return transport_error(request, error, self.server, timeout=self.timeout, deadline=self.deadline)
 
     def decoded(
         self, request: PolarRequest, response: httpx.Response, content: bytes, decode: Callable[[bytes], T]
@@ -216,9 +216,9 @@ class Wire:
             return decode(content)
         except (ValueError, OverflowError, RecursionError):
             # Not chained: the decoder's error quotes the body, which may hold personal data.
-            if reason := bodies.what_is_wrong_with(content):
-                raise response_error(request, status, reason, self.server) from None
-            raise self.unanswered(request, ValueError()) from None
+            reason = bodies.what_is_wrong_with(content)
+            unusable = bodies.UnusableBody(reason, status) if reason else bodies.BrokenBody()
+            raise self.failure(request, unusable) from None
 
 
 def is_local(host: str) -> bool:

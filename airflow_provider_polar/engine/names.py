@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polar.api.filters import unknown_filter
+from airflow_provider_polar.api.filters import NameFilters, unknown_filter
 from airflow_provider_polar.api.models import EventName
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarFilterError
@@ -13,7 +13,7 @@ from airflow_provider_polar.exceptions import PolarFilterError
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import PolarClient
 
-KNOWN = ("organization_id", "customer_id", "external_customer_id", "source", "query", "sorting")
+KNOWN = (*NameFilters.__annotations__, "sorting")
 
 
 def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:

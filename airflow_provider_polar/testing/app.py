@@ -20,11 +20,11 @@ from urllib.parse import parse_qsl
 
 from pydantic import UUID4, TypeAdapter, ValidationError
 
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES, MAX_LIMIT
 from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
-from airflow_provider_polar.testing.ingest import ServerError, UnreadableBody, ingest
+from airflow_provider_polar.testing.ingest import MAX_BODY, ServerError, UnreadableBody, ingest
 from airflow_provider_polar.testing.query import (
+    MAX_LIMIT,
     EventSort,
     ListQuery,
     NamesQuery,
@@ -340,7 +340,7 @@ def _misdirected(request: Request, version: str) -> Response | None:
         return _json(404, {"detail": "Not Found"})
     if record.method == "POST" and "content-length" not in request.headers:
         return _json(411, {"detail": "Length Required"})
-    if record.method == "POST" and len(request.body) > MAX_BODY_BYTES:
+    if record.method == "POST" and len(request.body) > MAX_BODY:
         return _json(413, {"detail": "Request Entity Too Large"})
     if target := _redirect(record.path):
         query = scope["query_string"].decode("latin-1")
@@ -411,7 +411,7 @@ async def _read(receive: Receive) -> bytes | None:
         if message["type"] == "http.disconnect":
             return None
         part = message.get("body", b"")
-        if size <= MAX_BODY_BYTES:
+        if size <= MAX_BODY:
             parts.append(part)
         size += len(part)
         if not message.get("more_body", False):

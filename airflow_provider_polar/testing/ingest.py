@@ -21,11 +21,12 @@ from pydantic import (
     ValidationError,
 )
 
-from airflow_provider_polar.api.requests import MAX_EVENTS_PER_REQUEST
 from airflow_provider_polar.testing.errors import Invalid
 from airflow_provider_polar.testing.store import Lag, NewEvent, Store
 from airflow_provider_polar.testing.times import to_microseconds
 
+MAX_NEW_EVENTS = 32_767
+MAX_BODY = 10_485_760
 _JSON = re.compile(r"\s*application/(?:[^;\s]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 
 
@@ -118,7 +119,7 @@ def ingest(
     _refuse_nul(events)
     _refuse_foreign(store, organization, events)
     new, duplicates = _without_duplicates(store, organization, [_to_new(store, event) for event in events])
-    if len(new) > MAX_EVENTS_PER_REQUEST:
+    if len(new) > MAX_NEW_EVENTS:
         raise ServerError(f"{len(new)} new events in one request")
     if deadlock and store.has_new_names(organization, {event.name for event in new}):
         raise ServerError("a deadlock on the names of events")

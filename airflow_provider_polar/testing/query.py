@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, ValidationError
 
-from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
 from airflow_provider_polar.testing.store import Selection, Store
 from airflow_provider_polar.testing.times import to_microseconds
+
+MAX_LIMIT = 100
 
 
 class EventSource(StrEnum):

@@ -68,6 +68,18 @@ def test_every_parameter_of_polar_s_description_is_there():
         assert described <= set(inspect.signature(method).parameters)
 
 
+def test_a_filter_that_is_none_is_refused(polar):
+    for method, wrong in (
+        ("list", "start"),
+        ("list", "customer"),
+        ("list_names", "name"),
+        ("list_names", "event_name"),
+    ):
+        with pytest.raises(exceptions.PolarFilterError, match=f"filter {wrong}: "):
+            polar(method, **{wrong: "a"})
+    assert polar.server.requests == []
+
+
 def test_four_operations(polar):
     assert polar("ingest", EVENTS).inserted == 25
     again = polar("ingest", EVENTS)

@@ -5,11 +5,15 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from airflow_provider_polar.api.filters import EventFilters, FilterClause
+from airflow_provider_polar.api.filters import EventFilters, FilterClause, ListFilters
 from airflow_provider_polar.exceptions import PolarFilterError
 
 UUID = "1dcbb152-fc83-4415-9bb7-be2956dd0a9d"
 CLAUSE = {"property": "n", "operator": "eq", "value": 1}
+
+
+def test_every_filter_is_a_keyword_of_the_clients():
+    assert set(ListFilters.__annotations__) == set(EventFilters.model_fields)
 
 
 def test_an_unknown_filter_is_refused_with_the_known_ones():

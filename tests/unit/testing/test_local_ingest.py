@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST
 from airflow_provider_polar.testing import LocalPolar
+from airflow_provider_polar.testing.ingest import MAX_BODY, MAX_NEW_EVENTS
 
 JSON = {"Content-Type": "application/json"}
 
@@ -128,11 +128,11 @@ class TestRefusals:
 
     def test_a_body_too_large(self, polar_server: LocalPolar, client: httpx.Client) -> None:
         body = json.dumps({"events": [event()]}).encode()
-        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY_BYTES), headers=JSON).status_code == 200
-        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY_BYTES + 1), headers=JSON).status_code == 413
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY), headers=JSON).status_code == 200
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY + 1), headers=JSON).status_code == 413
         assert polar_server.count() == 1
 
-        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY_BYTES + 1), headers=JSON).json()["detail"]
+        assert client.post("/v1/events/ingest", content=body.ljust(MAX_BODY + 1), headers=JSON).json()["detail"]
 
     @pytest.mark.parametrize("headers", [{}, {"Content-Type": "text/plain"}])
     def test_a_body_that_does_not_say_that_it_is_json(
@@ -160,14 +160,12 @@ class TestRefusals:
         assert (answer.status_code, polar_server.count()) == (400, 0)
 
     def test_too_many_new_events(self, polar_server: LocalPolar, client: httpx.Client) -> None:
-        small = [
-            {"name": "a", "external_customer_id": "c", "external_id": str(n)} for n in range(MAX_EVENTS_PER_REQUEST + 1)
-        ]
+        small = [{"name": "a", "external_customer_id": "c", "external_id": str(n)} for n in range(MAX_NEW_EVENTS + 1)]
         answer = send(client, *small)
         assert (answer.status_code, answer.text, polar_server.count()) == (500, "Internal Server Error", 0)
         assert send(client, small[0]).json() == {"inserted": 1, "duplicates": 0}
         # What is stored already does not count.
-        assert send(client, *small).json() == {"inserted": MAX_EVENTS_PER_REQUEST, "duplicates": 1}
+        assert send(client, *small).json() == {"inserted": MAX_NEW_EVENTS, "duplicates": 1}
 
 
 def test_amounts_come_back_as_text(polar_server: LocalPolar, client: httpx.Client) -> None:
