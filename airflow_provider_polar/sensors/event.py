@@ -121,6 +121,7 @@ class PolarEventSensor(BaseSensorOperator):
 
         try:
             wait = self.wait(context)
+            self._show(wait, context)
             result = drive(self.hook.get_conn(), wait.poll(), retries=NO_RETRIES)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
@@ -131,7 +132,6 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(False)
         if result.state == "found":
             self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
-            self._show(wait, context)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)

@@ -96,14 +96,16 @@ def test_a_link_that_cannot_be_kept_fails_no_task() -> None:
     show_events({}, "sandbox")  # type: ignore[typeddict-item]
 
 
-def test_a_wait_shows_the_events_it_found(polar_server: Any, polar_connection: str, task: Task) -> None:
-    polar_server.add_events([{"name": "order.paid", "timestamp": DAY.start}])
+def test_a_wait_shows_the_events_that_it_waits_for(polar_server: Any, polar_connection: str, task: Task) -> None:
     sensor = PolarEventSensor(task_id="wait", event_name="order.paid", start=DAY.start, end=DAY.end)
     link = PolarEventsLink()
     assert task.link(link) == ""
-    found = sensor.poke(task.context)
+    assert not sensor.poke(task.context)
     shown = task.link(link)
     assert shown == events_url("sandbox", window=DAY, names=["order.paid"])
+    polar_server.add_events([{"name": "order.paid", "timestamp": DAY.start}])
+    found = sensor.poke(task.context)
+    assert task.link(link) == shown
     task.kept.clear()
     deferred = PolarEventSensor(task_id="deferred", event_name="order.paid", start=DAY.start, end=DAY.end)
     deferred.execute_complete(task.context, {"status": "found", "result": found.xcom_value})
