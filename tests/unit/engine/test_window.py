@@ -38,6 +38,17 @@ def test_the_request_holds_the_window_and_at_most_its_edge_milliseconds(window: 
         assert window.start - slack <= moment < window.end + slack
 
 
+@given(windows, st.integers(0, 999))
+def test_the_request_holds_the_edges_of_the_window(window: EventWindow, inside: int) -> None:
+    microsecond = timedelta(microseconds=1)
+    start, end = (to_ms(bound) for bound in window.api_bounds())
+    for moment in (window.start, window.start + inside * microsecond, window.end - microsecond):
+        if moment in window:
+            assert start < to_ms(moment) < end
+    assert not start < to_ms(window.start - timedelta(milliseconds=1)) < end
+    assert not start < to_ms(window.end + timedelta(milliseconds=1) - microsecond) < end
+
+
 @given(windows)
 def test_whole_milliseconds_come_back_from_the_bounds(window: EventWindow) -> None:
     whole = EventWindow.from_api_bounds(*window.api_bounds())
@@ -54,6 +65,14 @@ def test_parts_meet(window: EventWindow, parts: int, cuts: list[datetime], momen
         assert all(a.end == b.start for a, b in pairwise(pieces))
         assert sum(moment in piece for piece in pieces) == (moment in window)
     assert len(window.split(parts)) <= parts
+
+
+@given(windows, st.integers(1, 40))
+def test_parts_are_as_many_and_as_equal_as_can_be(window: EventWindow, parts: int) -> None:
+    microsecond = timedelta(microseconds=1)
+    lengths = [part.duration for part in window.split(parts)]
+    assert len(lengths) == min(parts, window.duration // microsecond)
+    assert max(lengths) - min(lengths) <= microsecond
 
 
 @given(near, st.integers(1, 10_000_000), st.integers(100_000, 5_000_000))
@@ -116,7 +135,7 @@ def test_the_calendars_ends_have_bounds() -> None:
     window = EventWindow(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
     start, end = window.api_bounds()
     assert start == window.start
-    assert end.year == 9999
+    assert end == datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
