@@ -13,14 +13,13 @@ from urllib.parse import urlencode
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
-from airflow_provider_polar.engine.files.uris import storage_url
 from airflow_provider_polar.api.environments import ENVIRONMENTS
+from airflow_provider_polar.engine.files.uris import storage_url
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
     from airflow_provider_polar.engine.window import EventWindow
-
 
 
 def events_url(

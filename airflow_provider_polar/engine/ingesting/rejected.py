@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from airflow_provider_polar.engine.files.packages import StoragePath
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.exceptions import EventProblem, PolarDestinationError
+from airflow_provider_polar.exceptions import EventProblem
 
 _REASONS = 20
 _HEAD = 4096

@@ -38,6 +38,17 @@ def test_the_request_holds_the_window_and_at_most_its_edge_milliseconds(window: 
         assert window.start - slack <= moment < window.end + slack
 
 
+@given(windows, st.integers(0, 999))
+def test_the_request_holds_the_edges_of_the_window(window: EventWindow, inside: int) -> None:
+    microsecond = timedelta(microseconds=1)
+    start, end = (to_ms(bound) for bound in window.api_bounds())
+    for moment in (window.start, window.start + inside * microsecond, window.end - microsecond):
+        if moment in window:
+            assert start < to_ms(moment) < end
+    assert not start < to_ms(window.start - timedelta(milliseconds=1)) < end
+    assert not start < to_ms(window.end + timedelta(milliseconds=1) - microsecond) < end
+
+
 @given(near, st.integers(1, 10_000_000), st.integers(100_000, 5_000_000))
 def test_steps_meet(start: datetime, length: int, step: int) -> None:
     window = EventWindow(start, start + timedelta(microseconds=length))
@@ -96,7 +107,7 @@ def test_the_calendars_ends_have_bounds() -> None:
     window = EventWindow(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
     start, end = window.api_bounds()
     assert start == window.start
-    assert end.year == 9999
+    assert end == datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
