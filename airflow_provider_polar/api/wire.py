@@ -151,8 +151,10 @@ class Wire:
         return Attempts(retries or self.retries, request, tell)
 
     def pauses(self, request: PolarRequest) -> Iterator[float]:
-        """The pauses in seconds to make, one after the other, until the budget has room for the request. One line in
-        the log tells of each stretch of long ones."""
+        """The pauses in seconds to make, one after the other, until the budget has room for the request.
+
+        One line in the log tells of each stretch of long ones.
+        """
         moment = self.pacer.reserve()
         while (delay := self.pacer.delay(moment)) != 0:
             if delay is None:

@@ -53,7 +53,7 @@ def _read_gzip(raw: IO[bytes]) -> Iterator[IO[bytes]]:
     with gzip.open(raw) as data:
         if not data.peek(1) and not raw.tell():  # type: ignore[attr-defined]
             raise StreamError(_EMPTY)
-        yield data  # type: ignore[misc]
+        yield data
 
 
 def _write_zstd(raw: IO[bytes]) -> IO[bytes]:

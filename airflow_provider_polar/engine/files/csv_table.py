@@ -26,8 +26,10 @@ def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> Line
 
 
 def _encoder(fields: FieldChoice) -> Encode:
-    """Events as RFC 4180 rows in UTF-8, ended by ``\\n``: null is an empty cell, empty text is ``""``, nested
-    values are JSON text, booleans ``true`` and ``false``."""
+    """Events as RFC 4180 rows in UTF-8, each ended by a line feed.
+
+    Null is an empty cell, empty text is ``""``, nested values are JSON text, booleans ``true`` and ``false``.
+    """
 
     def cell(raw: bytes) -> bytes:
         if raw == b"null":

@@ -53,8 +53,10 @@ def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schema(fields: FieldChoice) -> Any:
-    """The fixed Arrow schema: ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text;
-    ``customer``, ``metadata`` and ``extra`` are JSON text."""
+    """The fixed Arrow schema: ``timestamp`` in UTC microseconds, ``child_count`` 64-bit, everything else text.
+
+    ``customer``, ``metadata`` and ``extra`` are JSON text.
+    """
     import pyarrow as pa
 
     types = {"timestamp": pa.timestamp("us", tz="UTC"), "child_count": pa.int64()}

@@ -92,8 +92,10 @@ def _are_many(counted: int, known: Found, budget: Budget) -> bool:
 
 
 def _together(query: Query, counted: int, known: Found, budget: Budget) -> Steps[Found | None]:
-    """Explains at once what is counted besides the rows: all of it as these rows again, or none of it; None where
-    that cannot be told."""
+    """Explains at once what is counted besides the rows: all of it as these rows again, or none of it.
+
+    None where that cannot be told.
+    """
     rows = list(known.rows.values())
     looks = _LOOKS if budget.confirmed < _CONVINCING else 2
     filters = telling(rows, query.filters)

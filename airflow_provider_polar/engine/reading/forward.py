@@ -36,8 +36,9 @@ rows included, as if the slice ended with them."""
 def read_slice(
     window: EventWindow, filters: EventFilters, sink: Sink, page: RowPage | None = None
 ) -> Steps[SliceReport]:
-    """Reads a slice and hands its rows on in their final order, (timestamp, id), each event once. Rows that were
-    handed on are proved, or the report says where they are not.
+    """Reads a slice and hands its rows on in their final order, (timestamp, id), each event once.
+
+    Rows that were handed on are proved, or the report says where they are not.
 
     What is handed on holds every event that was listable when the reading began. One that arrives behind the
     reading is seen by a later count only: see :func:`~airflow_provider_polar.engine.reading.slices.find_changed`.
@@ -254,8 +255,10 @@ class _SliceReading:
             self.budget = Budget(min(2 * _SPARE + 2 * counted, _MOST_FOR_DISCREPANCIES))
 
     def _steps_allowed(self) -> int:
-        """A few for every row given, and for no more rows than there were at first, about: a server whose pages
-        bring next to nothing, or new events without end, must not keep a reading for ever."""
+        """A few for every row given, and for no more rows than there were at first, about.
+
+        A server whose pages bring next to nothing, or new events without end, must not keep a reading for ever.
+        """
         return _SPARE + min(self.rows, 2 * (self.first_count or 0)) // 4
 
     # A server of before July 2026 cuts both bounds to whole seconds. It shows where rows come from before the
@@ -273,8 +276,10 @@ class _SliceReading:
             self.exact = True
 
     def _look_at_the_end(self) -> Steps[None]:
-        """Whether the window ends inside a second that this server left out: one request, where nothing was given
-        that shows the contrary."""
+        """Whether the window ends inside a second that this server left out.
+
+        It takes one request, where nothing was given that shows the contrary.
+        """
         end = self.window.end_ms
         second = end // _SECOND * _SECOND
         if self.exact or second == end:

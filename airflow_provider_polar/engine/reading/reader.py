@@ -45,8 +45,10 @@ class CompleteReader:
         return drive(self.client, count_window(window, self.filters))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows = 10_000) -> Plan:
-        """Adjacent slices that make up the window, and about how many events each holds: one request a slice. Where
-        it is one slice, that request's response comes along, for :meth:`read`."""
+        """Adjacent slices that make up the window, and about how many events each holds: one request a slice.
+
+        Where it is one slice, that request's response comes along, for :meth:`read`.
+        """
         return drive(self.client, plan_slices(window, self.filters, target_rows=target_rows))
 
     def read(self, window: EventWindow, sink: Sink, *, page: RowPage | None = None) -> SliceReport:
@@ -63,7 +65,8 @@ class CompleteReader:
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         """The final proof: the slices whose count is not what it was when they were read, to be read again.
-        One request where there are none.
+
+        It takes one request where there are none.
 
         :param reports: of adjacent slices, in order; in the end, those of the whole window.
         """

@@ -22,8 +22,11 @@ TargetRows = int | Callable[[int], int]
 
 
 def moment_at(query: Query, place: int) -> Steps[tuple[datetime | None, int]]:
-    """The millisecond of the event at a place (from 0) of a query in order of time, and what is counted now (0 where
-    the query ends before it); None where what the index has there and next to it is not in the store."""
+    """The millisecond of the event at a place (from 0) of a query in order of time, and what is counted now.
+
+    The count is 0 where the query ends before that place. None for the millisecond where what the index has there and
+    next to it is not in the store.
+    """
     for neighbour in range(place, place + _NEIGHBOURS):
         page = yield from requested(query, page=neighbour + 1, limit=1)
         if page.rows:

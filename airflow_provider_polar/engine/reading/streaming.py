@@ -21,8 +21,10 @@ _SLICES = 16
 
 
 class WindowStream:
-    """Reads a window slice by slice. The rows of a slice are handed on only once it was counted again after its
-    reading, so that events which arrived meanwhile are in their place.
+    """Reads a window slice by slice.
+
+    The rows of a slice are handed on only once it was counted again after its reading, so that events which arrived
+    meanwhile are in their place.
 
     :param slice_rows: events of a slice, about, and so of memory.
     :ivar rows: events that were handed on.

@@ -136,8 +136,9 @@ class EventWait:
         return f"{often}{every} from {moment_text(self.start)}{until}"
 
     def poll(self) -> Steps[PollResult]:
-        """One poll: one request whatever the number of names; more only where its page cannot tell how many events
-        of which name there are.
+        """One poll: one request whatever the number of names.
+
+        It takes more only where the page of that request cannot tell how many events of which name there are.
         """
         page = yield self._query((*self.names, *self.fail_on)).request(limit=self._limit())
         given = self._within(page.rows)
@@ -183,8 +184,10 @@ class EventWait:
         return self._enough(tally) or self.match == "all" or count >= self.min_count, max(count, tally.total())
 
     def _count(self, names: tuple[str, ...], page: RowPage | None = None) -> Steps[int]:
-        """How many events of these names the window holds: by the rows where a page holds them all, else Polar's
-        count less what lies before the start or from the end on. Never more than there are.
+        """How many events of these names the window holds, and never more than there are.
+
+        It goes by the rows where a page holds them all, else by Polar's count less what lies before the start or from
+        the end on.
 
         :param page: the response for these names, if it is in hand.
         """
