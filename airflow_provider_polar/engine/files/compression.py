@@ -51,9 +51,9 @@ def _write_gzip(raw: IO[bytes]) -> IO[bytes]:
 @contextmanager
 def _read_gzip(raw: IO[bytes]) -> Iterator[IO[bytes]]:
     with gzip.open(raw) as data:
-        if not data.peek(1) and not raw.tell():  # type: ignore[attr-defined]
+        if not data.peek(1) and not raw.tell():
             raise StreamError(_EMPTY)
-        yield data
+        yield cast(IO[bytes], data)
 
 
 def _write_zstd(raw: IO[bytes]) -> IO[bytes]:
