@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, Self
 
 from airflow_provider_polar.api.rows import from_ms, to_ms
@@ -115,6 +116,13 @@ class EventWindow:
         """
         start, end = exclusive_bounds(self.start_ms, self.end_ms)
         return start or moment_of(_FIRST_MS), end or moment_of(_LAST_MS)
+
+    def split(self, parts: int) -> list[EventWindow]:
+        """At most ``parts`` adjacent windows of about equal length (to the microsecond)."""
+        if parts < 1:
+            raise PolarWindowError(f"a window cannot be split into {parts} parts")
+        edges = {self.start + self.duration * i // parts for i in range(parts)} | {self.end}
+        return [EventWindow(start, end) for start, end in pairwise(sorted(edges))]
 
     def steps(self, step: timedelta) -> Iterator[EventWindow]:
         """Adjacent windows of one length; the last may be shorter."""

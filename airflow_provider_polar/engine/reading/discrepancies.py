@@ -68,7 +68,7 @@ def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Steps[F
 
 
 def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Steps[Found]:
-    """The same for a query of one millisecond.
+    """Everything that Polar gives for a query of one millisecond, and what it counts there besides.
 
     :param page: its first page.
     """

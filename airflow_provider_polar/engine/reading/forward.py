@@ -1,4 +1,4 @@
-"""The complete reader: forward by time, proved by the API's own counts. Decisions only; drivers send the requests.
+"""The complete reader: forward by time, proved by the API's own counts. Decisions only, without I/O.
 
 Polar's pages are no partition: events that share a millisecond across a page's edge come twice or not at all. So a
 reading requests the first page only, keeps what lies before the last millisecond of it, and goes on from that
@@ -95,7 +95,7 @@ class _SliceReading:
         self.rows = self.repeated = self.before = self.after = self.requests = 0
         self.missing: list[Discrepancy] = []
         self.first_count: int | None = None
-        self.steps = 0
+        self.pages = 0
         self.self_proved = False
         self.budget = Budget(0)
 
@@ -142,8 +142,8 @@ class _SliceReading:
                 self._hand_on(rows, rest.end)
                 self.cursor = rest.end
                 break
-            self.steps += 1
-            if self.steps > self._steps_allowed():
+            self.pages += 1
+            if self.pages > self._pages_allowed():
                 yield from self._prove_pending(page.total_count)
                 self.missing.append(rest.discrepancy(page.total_count, 0, ARRIVING))
                 return
@@ -221,8 +221,8 @@ class _SliceReading:
             rows = (yield from self._requested(rest, page=page)).rows
             if rows:
                 first = max(min(row.ms for row in rows), self.cursor + 1)
-                hole = self.whole.between(self.cursor, first)
-                found = yield from resolve(hole, counted, Found(), self._budget_for(MAX_LIMIT))
+                stretch = self.whole.between(self.cursor, first)
+                found = yield from resolve(stretch, counted, Found(), self._budget_for(MAX_LIMIT))
                 self._hand_on(self._taken(found), first)
                 self.cursor = first
                 return
@@ -230,7 +230,8 @@ class _SliceReading:
         self.cursor = rest.end
 
     def _hand_on(self, rows: Iterable[EventRow], up_to: int) -> None:
-        """The rows of the window among rows that are complete from the cursor to ``up_to``, each once, in order."""
+        """Hands on the rows of the window, each once and in order, of rows that are complete from the cursor to
+        ``up_to``."""
         distinct: dict[str, EventRow] = {}
         for row in rows:
             if row.timestamp < self.window.start:
@@ -254,7 +255,7 @@ class _SliceReading:
             self.first_count = counted
             self.budget = Budget(min(2 * _SPARE + 2 * counted, _MOST_FOR_DISCREPANCIES))
 
-    def _steps_allowed(self) -> int:
+    def _pages_allowed(self) -> int:
         """A few for every row given, and for no more rows than there were at first, about.
 
         A server whose pages bring next to nothing, or new events without end, must not keep a reading for ever.

@@ -72,7 +72,7 @@ class MemoryReader:
         return len(self._in(window))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan:
-        return Plan([(part, self.count(part)) for part in window.steps(-(-window.duration // self.pieces))])
+        return Plan([(part, self.count(part)) for part in window.split(self.pieces)])
 
     def read(
         self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None

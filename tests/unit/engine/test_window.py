@@ -49,6 +49,16 @@ def test_the_request_holds_the_edges_of_the_window(window: EventWindow, inside: 
     assert not start < to_ms(window.end + timedelta(milliseconds=1) - microsecond) < end
 
 
+@given(windows, st.integers(1, 40), near)
+def test_parts_meet(window: EventWindow, parts: int, moment: datetime) -> None:
+    pieces = window.split(parts)
+    assert pieces[0].start == window.start
+    assert pieces[-1].end == window.end
+    assert all(a.end == b.start for a, b in pairwise(pieces))
+    assert sum(moment in piece for piece in pieces) == (moment in window)
+    assert len(pieces) <= parts
+
+
 @given(near, st.integers(1, 10_000_000), st.integers(100_000, 5_000_000))
 def test_steps_meet(start: datetime, length: int, step: int) -> None:
     window = EventWindow(start, start + timedelta(microseconds=length))
@@ -97,8 +107,10 @@ def test_the_zone_that_a_refusal_suggests_is_taken(text: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [0, -1])
-def test_refuses_steps_that_do_not_go_forward(bad: int) -> None:
+def test_refuses_no_parts(bad: int) -> None:
     window = EventWindow("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")  # type: ignore[arg-type]
+    with pytest.raises(PolarWindowError):
+        window.split(bad)
     with pytest.raises(PolarWindowError):
         next(window.steps(timedelta(bad)))
 

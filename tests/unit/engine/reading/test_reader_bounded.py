@@ -243,15 +243,12 @@ def _driven(steps: Steps[T], server: Server) -> tuple[T, int]:
 def test_a_changed_slice_is_found_by_halving() -> None:
     index = Index([to_ms(DAY) + 60_000 * n for n in range(1_024)])
     reports = []
-    windows = list(WINDOW.steps(WINDOW.duration / 64))
-    for window in windows:
+    for window in WINDOW.split(64):
         _, report = read_all(index, 100, window)
         reports.append(report)
     index.rows.append(row(5_000, to_ms(DAY) + 7_000_001))
     changed, requests = _driven(find_changed(reports, NO_FILTERS), index)
-    assert changed == [
-        window for window in WINDOW.steps(WINDOW.duration / 64) if DAY + timedelta(milliseconds=7_000_001) in window
-    ]
+    assert changed == [window for window in WINDOW.split(64) if DAY + timedelta(milliseconds=7_000_001) in window]
     assert requests <= 2 * 6 + 1
 
 
