@@ -230,8 +230,7 @@ class _SliceReading:
         self.cursor = rest.end
 
     def _hand_on(self, rows: Iterable[EventRow], up_to: int) -> None:
-        """Hands on the rows of the window, each once and in order, of rows that are complete from the cursor to
-        ``up_to``."""
+        """Hands on the rows of the window, each once and in order, among rows that are complete up to ``up_to``."""
         distinct: dict[str, EventRow] = {}
         for row in rows:
             if row.timestamp < self.window.start:
