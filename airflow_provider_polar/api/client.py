@@ -16,7 +16,6 @@ import tenacity
 
 from airflow_provider_polar.api import requests
 from airflow_provider_polar.api.bodies import Body, BodyError
-from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from airflow_provider_polar.api.filters import EventFilters, ListFilters, NameFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
 from airflow_provider_polar.api.pacing import AT_ONCE
@@ -24,6 +23,7 @@ from airflow_provider_polar.api.requests import EventSorting, NameSorting, Polar
 from airflow_provider_polar.api.retrying import Attempts, Retries
 from airflow_provider_polar.api.rows import RowPage
 from airflow_provider_polar.api.wire import Wire
+from airflow_provider_polar.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL, DEFAULT_TIMEOUT
 from airflow_provider_polar.exceptions import PolarApiError
 
 T = TypeVar("T")

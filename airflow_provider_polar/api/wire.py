@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import httpx
 
 from airflow_provider_polar.api import bodies
-from airflow_provider_polar.api.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_provider_polar.api.errors import Server, error_of, response_error, transport_error
 from airflow_provider_polar.api.pacing import AT_ONCE, Pacer, shared_pacer
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.retrying import Attempts, Retries
+from airflow_provider_polar.environments import DEFAULT_API_VERSION, DEFAULT_BASE_URL
 from airflow_provider_polar.exceptions import (
     PolarApiError,
     PolarConfigurationError,

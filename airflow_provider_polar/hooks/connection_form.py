@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_polar.api.environments import (
+from airflow_provider_polar.environments import (
     DEFAULT_API_VERSION,
     DEFAULT_ENVIRONMENT,
     DEFAULT_TIMEOUT,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
-from airflow_provider_polar.api.environments import (
+from airflow_provider_polar.environments import (
     DEFAULT_API_VERSION,
     DEFAULT_ENVIRONMENT,
     DEFAULT_TIMEOUT,

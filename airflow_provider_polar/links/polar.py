@@ -13,9 +13,6 @@ from urllib.parse import urlencode
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
-from airflow_provider_polar.api.environments import ENVIRONMENTS
-from airflow_provider_polar.engine.files.uris import storage_url
-
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
@@ -36,6 +33,8 @@ def events_url(
     :param names: only events with one of these names.
     :param customer_ids: only events of these customers (Polar's ids).
     """
+    from airflow_provider_polar.environments import ENVIRONMENTS
+
     query = {}
     if window is not None:
         # The dashboard hands these on to the API as they are.
@@ -69,6 +68,8 @@ def show_events(
 
 def show_manifest(context: Context, path: str) -> None:
     """Sets the link of a running task to a manifest."""
+    from airflow_provider_polar.engine.files.uris import storage_url
+
     _keep(context, PolarManifestLink(), storage_url(path))
 
 

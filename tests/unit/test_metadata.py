@@ -36,6 +36,8 @@ def serialized(dag: DAG) -> Any:
     try:
         from airflow.serialization.serialized_objects import DagSerialization
 
+        # Reading a DAG as the scheduler does, which another test may have done in this process, turns links off.
+        DagSerialization._load_operator_extra_links = True
         return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
     except ImportError:  # Airflow before 3.2
         from airflow.serialization.serialized_objects import SerializedDAG

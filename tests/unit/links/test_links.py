@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
 
 from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.engine.files.uris import storage_url
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.links.polar import (
     PolarEventsLink,
@@ -18,7 +19,6 @@ from airflow_provider_polar.links.polar import (
     events_url,
     show_events,
     show_manifest,
-    storage_url,
 )
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.sensors.event import PolarEventSensor
