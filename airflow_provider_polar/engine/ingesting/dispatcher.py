@@ -283,7 +283,7 @@ class Dispatcher:
             self._progress.save({"events": self._key, "batches": ranges_text(self._done), "counts": counts})
 
     def forget_progress(self) -> None:
-        """To be called when all is done: cleared and run again, the task is to ask Polar and not its memory."""
+        """To be called when all is done: cleared and run again, the task is to go by Polar and not by its memory."""
         if self._progress is not None:
             self._progress.clear()
 

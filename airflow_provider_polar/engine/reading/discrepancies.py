@@ -1,7 +1,7 @@
 """Where Polar counts more events than it gave: reads again, ever more finely split, until that is explained.
 
 Polar's index can hold an event twice, and it can hold one that the store does not give. Either way a response is short:
-of the places in the index that it is answered for, those of one event give one row, and those of an event that is not
+of the places in the index that it stands for, those of one event give one row, and those of an event that is not
 in the store give none. No single response tells the two apart.
 
 *Proved* is what counts prove: a query for which as many rows were given as are counted is complete. *Seen* is a place

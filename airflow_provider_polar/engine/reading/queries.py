@@ -1,4 +1,4 @@
-"""What one request is answered for: filters, and a range of whole milliseconds."""
+"""What one request selects: filters, and a range of whole milliseconds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_polar.engine.window import NO_END_MS, EventWindow, exclusi
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The filters and bounds that one request is answered for.
+    """The filters and bounds that one request selects by.
 
     :param start: first millisecond (since 1970) in it.
     :param end: first millisecond after it.

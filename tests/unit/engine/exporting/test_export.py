@@ -7,7 +7,6 @@ import hashlib
 import json
 import threading
 import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +24,7 @@ from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError, PolarLocalDiskError
+from tests.unit.engine.exporting.deaths import Killed, die_at
 from tests.unit.engine.rows import HOUR, START, MemoryReader, event, minutes, named_by
 
 NAME = "events_20260101T000000Z_20260101T010000Z"
@@ -156,32 +156,6 @@ LAYOUT = FileLayout(max_file_rows=20)
 LIMITED = str(ExportName.of(HOUR, EventFilters(), LAYOUT))
 
 
-class Killed(BaseException):
-    """Stands for the death of the process: nothing runs after it."""
-
-
-def die_at(number: int, patch: Any, target: Path, check: Callable[[], None]) -> list[str]:
-    """Makes the n-th operation that changes the store the last one; after each that was done, ``check`` runs."""
-    done: list[str] = []
-
-    def counted(operation: str) -> None:
-        original = getattr(Directory, operation)
-
-        def run(self: Directory, *args: Any) -> Any:
-            if len(done) >= number:
-                raise Killed
-            done.append(operation)
-            result = original(self, *args)
-            check()
-            return result
-
-        patch.setattr(Directory, operation, run)
-
-    for operation in ("write", "upload", "copy", "remove"):
-        counted(operation)
-    return done
-
-
 def test_at_no_death_an_exported_window_is_without_its_manifest(target: Path, monkeypatch: Any) -> None:
     """The old manifest went before the new one came: killed in between, the window was taken for unexported."""
     early = [event(START + timedelta(seconds=1), 99)]
@@ -194,7 +168,7 @@ def test_at_no_death_an_exported_window_is_without_its_manifest(target: Path, mo
             assert exported(folder, LIMITED) in (minutes(60), late)
 
         with monkeypatch.context() as patch:
-            done = die_at(number, patch, folder, check)
+            done = die_at(number, patch, check)
             try:
                 export(folder, MemoryReader(late), layout=LAYOUT, max_concurrency=1)
             except Killed:
