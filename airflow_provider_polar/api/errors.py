@@ -13,12 +13,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 
 from airflow_provider_polar.api.limits import MAX_TEXT
 from airflow_provider_polar.api.requests import PolarRequest
+from airflow_provider_polar.api.server import Server
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarApiError,
@@ -57,22 +58,6 @@ _REASONS = {
     errno.ENETUNREACH: "the network is unreachable",
     errno.EHOSTUNREACH: "the host is unreachable",
 }
-
-
-class Server(NamedTuple):
-    """Where a client sends its requests, as messages name it.
-
-    :param base_url: without user and query.
-    :param connection: name of the connection that it comes from, if any.
-    :param api_version: the ``Polar-Version`` header.
-    """
-
-    base_url: str
-    connection: str | None
-    api_version: str
-
-    def __str__(self) -> str:
-        return f"{self.base_url}, connection {self.connection}" if self.connection else self.base_url
 
 
 def error_of(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
+from airflow_provider_polar.api.server import Server, is_local
 from airflow_provider_polar.environments import (
     DEFAULT_API_VERSION,
     DEFAULT_ENVIRONMENT,
@@ -18,41 +19,26 @@ from airflow_provider_polar.environments import (
     ENVIRONMENTS,
 )
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from airflow_provider_polar.hooks.connection_form import CONN_FIELDS
+from airflow_provider_polar.hooks.connection_form import CONN_FIELDS, CONN_TYPE
+from airflow_provider_polar.wording import did_you_mean
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-CONN_TYPE = "polar"
 _SHORTER_THAN_A_TOKEN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionSettings:
+class ConnectionSettings(Server):
     """A connection's settings.
 
-    :param conn_id: the connection's id, for messages.
-    :param token: organization access token; never shown.
-    :param base_url: of Polar's API.
     :param environment: ``production`` or ``sandbox``; decides the base URL where the connection has no host.
     :param organization_id: the organization meant where the token may see several.
-    :param api_version: the ``Polar-Version`` header.
-    :param requests_per_minute: the budget.
-    :param timeout: seconds.
-    :param allow_http: whether a server that is not local may be reached without TLS.
-    :param at_once: share of the budget that may go at once; None for the client's own.
     """
 
-    conn_id: str
-    token: str = field(repr=False)
-    base_url: str
+    requests_per_minute: float = ENVIRONMENTS[DEFAULT_ENVIRONMENT].budget
     environment: str = DEFAULT_ENVIRONMENT
     organization_id: str | None = None
-    api_version: str = DEFAULT_API_VERSION
-    requests_per_minute: float = ENVIRONMENTS[DEFAULT_ENVIRONMENT].budget
-    timeout: float = DEFAULT_TIMEOUT
-    allow_http: bool = False
-    at_once: float | None = None
 
     @classmethod
     def read(cls, connection: Connection) -> ConnectionSettings:
@@ -81,7 +67,7 @@ class ConnectionSettings:
                 f"{where}: environment is {_quoted(environment)}, not {' or '.join(ENVIRONMENTS)}"
             )
         return cls(
-            conn_id=connection.conn_id,
+            connection=connection.conn_id,
             token=token,
             base_url=_base_url(connection, environment, where),
             environment=environment,
@@ -109,22 +95,11 @@ class ConnectionSettings:
 
     def client_options(self) -> dict[str, Any]:
         """Arguments of either client."""
-        return {
-            "token": self.token,
-            "base_url": self.base_url,
-            "api_version": self.api_version,
-            "timeout": self.timeout,
-            "requests_per_minute": self.requests_per_minute,
-            "connection": self.conn_id,
-            "allow_http": self.allow_http,
-            **({} if self.at_once is None else {"at_once": self.at_once}),
-        }
+        return {one.name: getattr(self, one.name) for one in fields(Server)}
 
 
 def _extra(text: str | None, where: str) -> dict[str, Any]:
     """The fields that are set. A connection goes to production unless told otherwise, so nothing is passed over."""
-    from airflow_provider_polar.wording import did_you_mean
-
     try:
         extra = json.loads(text) if text and text.strip() else {}
     except ValueError:
@@ -138,8 +113,6 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
 
 
 def _base_url(connection: Connection, environment: str, where: str) -> str:
-    from airflow_provider_polar.api.wire import is_local
-
     host = (connection.host or "").strip()
     if not host:
         return ENVIRONMENTS[environment].base_url
