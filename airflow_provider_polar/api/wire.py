@@ -142,7 +142,7 @@ class Wire(Generic[Http]):
         """The error for a request that no complete response came to, or one that cannot be used."""
         if isinstance(error, bodies.UnusableBody):
             return response_error(request, error.status, str(error), self.server)
-        return transport_error(request, error, self.server, timeout=self.server.timeout, deadline=self._deadline)
+        return transport_error(request, error, self.server, self._deadline)
 
     def _decoded(
         self, request: PolarRequest, response: httpx.Response, content: bytes, decode: Callable[[bytes], T]
