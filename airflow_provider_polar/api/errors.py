@@ -128,9 +128,8 @@ def error_of(
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
         what = f"Polar refused {request.method} {request.path}: {told}{more}"
         return error(PolarValidationError, what, problems=problems)
-    if 300 <= status < 400:
-        return error(PolarApiError, f"{brief}, a redirection", ": the base URL is wrong")
-    return error(PolarApiError, brief)
+    redirection, advice = (", a redirection", ": the base URL is wrong") if status < 400 else ("", "")
+    return error(PolarApiError, f"{brief}{redirection}", advice)
 
 
 def transport_error(request: PolarRequest, error: Exception, server: Server, deadline: float) -> PolarTransportError:
