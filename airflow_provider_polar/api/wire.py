@@ -55,9 +55,8 @@ class Wire(Generic[Http]):
         self.seconds_waited = 0.0
         self._deadline = timeout * bodies.DEADLINE_FACTOR
         self._counting = threading.Lock()
-        self._urls: dict[str, httpx.URL] = {}
+        self._base = httpx.URL(self.server.base_url)
         fields = {
-            "Host": httpx.URL(self.server.base_url).netloc.decode("ascii"),
             "Authorization": f"Bearer {token}",
             "Polar-Version": api_version,
             "Accept": "application/json",
@@ -106,33 +105,20 @@ class Wire(Generic[Http]):
             if delay is None:
                 moment = self.pacer.reserve()
             else:
-                self._tell_of_pacing(request, delay)
+                if self.pacer.is_new_long_wait(delay):
+                    budget = f"{self.pacer.requests_per_minute:g}" if self.pacer.requests_per_minute else "unlimited"
+                    log.info(
+                        "%s %s waits %.0f s for the request budget of %s requests a minute or after a rate limit, and "
+                        "others may do so, too (%s)",
+                        *(request.method, request.path, delay, budget, self.server),
+                    )
                 yield delay
-
-    def _tell_of_pacing(self, request: PolarRequest, delay: float) -> None:
-        if self.pacer.is_new_long_wait(delay):
-            log.info(
-                "%s %s waits %.0f s for the request budget of %s requests a minute or after a rate limit, and others "
-                "may do so, too (%s)",
-                request.method,
-                request.path,
-                delay,
-                f"{self.pacer.requests_per_minute:g}" if self.pacer.requests_per_minute else "unlimited",
-                self.server,
-            )
 
     def _build(self, request: PolarRequest) -> httpx.Request:
         """The httpx request; counts it as sent."""
         with self._counting:
             self.requests_sent += 1
-        url = self._urls.get(request.path)
-        if url is None:
-            # The path of a single event is not kept: there may be many.
-            url = httpx.URL(self.server.base_url + request.path)
-            if request.path.endswith(("/", "names", "ingest")):
-                self._urls[request.path] = url
-        if request.params:
-            url = url.copy_with(query=request.query)
+        url = self._base.copy_with(raw_path=self._base.raw_path.rstrip(b"/") + request.target)
         headers = self._headers.raw
         if request.content is not None:
             headers.append((b"Content-Type", b"application/json"))
@@ -164,5 +150,5 @@ class Wire(Generic[Http]):
         except (ValueError, OverflowError, RecursionError):
             # Not chained: the decoder's error quotes the body, which may hold personal data.
             reason = bodies.what_is_wrong_with(content)
-            unusable = bodies.UnusableBody(reason, status) if reason else bodies.BrokenBody()
+            unusable = bodies.UnusableBody(reason, status) if reason else bodies.BodyError()
             raise self._failure(request, unusable) from None

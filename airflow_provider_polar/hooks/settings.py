@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,7 @@ from uuid import UUID
 
 from airflow_provider_polar.api.server import Server, is_local
 from airflow_provider_polar.environments import (
-    DEFAULT_API_VERSION,
     DEFAULT_ENVIRONMENT,
-    DEFAULT_TIMEOUT,
     ENVIRONMENTS,
 )
 from airflow_provider_polar.exceptions import PolarConfigurationError
@@ -61,22 +59,10 @@ class ConnectionSettings(Server):
                 f"{where} has no password: it holds the organization access token (polar_oat_...)"
             )
         values = _extra(connection.extra, where)
-        environment = str(values.get("environment", DEFAULT_ENVIRONMENT))
-        if environment not in ENVIRONMENTS:
-            raise PolarConfigurationError(
-                f"{where}: environment is {_quoted(environment)}, not {' or '.join(ENVIRONMENTS)}"
-            )
-        return cls(
-            connection=connection.conn_id,
-            token=token,
-            base_url=_base_url(connection, environment, where),
-            environment=environment,
-            organization_id=_uuid(values.get("organization_id"), where),
-            api_version=str(values.get("api_version", DEFAULT_API_VERSION)),
-            requests_per_minute=_positive(values, "requests_per_minute", ENVIRONMENTS[environment].budget, where),
-            timeout=_positive(values, "timeout", DEFAULT_TIMEOUT, where),
-            allow_http=_true_or_false(values, "allow_http", where),
-        )
+        environment = ENVIRONMENTS[values.setdefault("environment", DEFAULT_ENVIRONMENT)]
+        values.setdefault("requests_per_minute", environment.budget)
+        base_url = _base_url(connection, where) or environment.base_url
+        return cls(token=token, connection=connection.conn_id, base_url=base_url, **values)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -98,6 +84,32 @@ class ConnectionSettings(Server):
         return {one.name: getattr(self, one.name) for one in fields(Server)}
 
 
+def _environment(value: Any) -> str:
+    return {name: name for name in ENVIRONMENTS}[str(value)]
+
+
+def _positive(value: Any) -> float:
+    if 0 < (number := float(value)) < float("inf"):
+        return number
+    raise ValueError
+
+
+def _true_or_false(value: Any) -> bool:
+    # A connection that is kept as a URI has its extras as text.
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+_READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "environment": (_environment, " or ".join(ENVIRONMENTS)),
+    "organization_id": (lambda value: str(UUID(str(value))), "a UUID"),
+    "api_version": (str, "text"),
+    "requests_per_minute": (_positive, "a positive number"),
+    "timeout": (_positive, "a positive number"),
+    "allow_http": (_true_or_false, "true or false"),
+}
+"""What a field's value becomes, and what it is when it is right."""
+
+
 def _extra(text: str | None, where: str) -> dict[str, Any]:
     """The fields that are set. A connection goes to production unless told otherwise, so nothing is passed over."""
     try:
@@ -109,13 +121,23 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
     if unknown := [name for name in extra if name not in CONN_FIELDS]:
         said = ", ".join(f"{name} is an unknown extra{did_you_mean(name, CONN_FIELDS)}" for name in unknown)
         raise PolarConfigurationError(f"{where}: {said}; a connection to Polar has {', '.join(CONN_FIELDS)}")
-    return {name: value for name, value in extra.items() if value not in (None, "")}
+    values = {name: value for name, value in extra.items() if value not in (None, "")}
+    for name, value in values.items():
+        read, right = _READERS[name]
+        try:
+            values[name] = read(value)
+        except (TypeError, ValueError, KeyError):
+            # Of what may be an access token in the wrong field only its length is told.
+            length = len(str(value))
+            told = repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
+            raise PolarConfigurationError(f"{where}: {name} is {told}, not {right}") from None
+    return values
 
 
-def _base_url(connection: Connection, environment: str, where: str) -> str:
+def _base_url(connection: Connection, where: str) -> str | None:
     host = (connection.host or "").strip()
     if not host:
-        return ENVIRONMENTS[environment].base_url
+        return None
     try:
         url = urlsplit(host if "://" in host else f"//{f'[{host}]' if _is_ipv6(host) else host}")
         port = url.port or connection.port
@@ -139,36 +161,3 @@ def _is_ipv6(host: str) -> bool:
         return ip_address(host).version == 6
     except ValueError:
         return False
-
-
-def _uuid(value: Any, where: str) -> str | None:
-    if value is None:
-        return None
-    try:
-        return str(UUID(str(value)))
-    except ValueError:
-        raise PolarConfigurationError(f"{where}: organization_id is {_quoted(value)}, not a UUID") from None
-
-
-def _quoted(value: Any) -> str:
-    """A field's value for a message; of one that may be an access token in the wrong field only how long it is."""
-    length = len(str(value))
-    return repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
-
-
-def _positive(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
-    try:
-        number = float(values.get(name, default))
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values.get(name))}, not a positive number")
-    return number
-
-
-def _true_or_false(values: Mapping[str, Any], name: str, where: str) -> bool:
-    # A connection that is kept as a URI has its extras as text.
-    value = str(values.get(name, False)).lower()
-    if value not in ("true", "false"):
-        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values[name])}, not true or false")
-    return value == "true"
