@@ -37,7 +37,7 @@ class UnusableBody(BodyError):
 class Body:
     """Collects a body: ``add`` what arrives, then take :meth:`content`.
 
-    :param response: a response whose body is still to come, or one of a test's transport, which has it already.
+    :param response: a response whose body is still to come.
     :param deadline: in the clock's seconds.
     """
 
@@ -54,9 +54,6 @@ class Body:
         self._decoded: list[bytes] = []
         self._size = 0
         self._empty = True
-        if response.is_stream_consumed:
-            self._gzip = None
-            self._keep(response.content)
 
     def add(self, raw: bytes) -> None:
         """Takes in what has arrived, and decodes it.

@@ -8,7 +8,6 @@ import inspect
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
-from types import TracebackType
 from typing import (
     Any,
     Concatenate,
@@ -172,9 +171,7 @@ class PolarClient(_Calls[httpx.Client]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -205,11 +202,12 @@ class PolarClient(_Calls[httpx.Client]):
         for pause in self._pauses(attempts.request):
             time.sleep(pause)
         attempts.sending()
+        deadline = time.monotonic() + self._deadline
         try:
             response = self._http.send(self._build(attempts.request), stream=True)
             try:
-                body = Body(response, attempts.sent_at + self._deadline)
-                for raw in [] if response.is_stream_consumed else response.iter_raw():
+                body = Body(response, deadline)
+                for raw in cast("httpx.SyncByteStream", response.stream):
                     body.add(raw)
                 content = body.content()
             finally:
@@ -231,9 +229,7 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -261,14 +257,14 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
         for pause in self._pauses(attempts.request):
             await asyncio.sleep(pause)
         attempts.sending()
+        deadline = time.monotonic() + self._deadline
         try:
             async with asyncio.timeout(self._deadline):
                 response = await self._http.send(self._build(attempts.request), stream=True)
                 try:
-                    body = Body(response, attempts.sent_at + self._deadline)
-                    if not response.is_stream_consumed:
-                        async for raw in response.aiter_raw():
-                            body.add(raw)
+                    body = Body(response, deadline)
+                    async for raw in cast("httpx.AsyncByteStream", response.stream):
+                        body.add(raw)
                     content = body.content()
                 finally:
                     await response.aclose()

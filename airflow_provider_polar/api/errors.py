@@ -218,10 +218,8 @@ def problems_of(detail: Any) -> list[EventProblem]:
         message = _in_words(entry)
         if path[:1] == ["metadata"] and len(path) > 2 and not path[1].startswith("_"):
             # One entry for each type a value might have had: text, integer, number, boolean.
-            value_path, message = path[:2], _metadata_value(entry)
-            found.setdefault(EventProblem(".".join(value_path), message, index))
-        else:
-            found.setdefault(EventProblem(".".join(path), message, index))
+            path, message = path[:2], _metadata_value(entry)
+        found.setdefault(EventProblem(".".join(path), message, index))
     for index, variants in missing.items():
         if len(variants) == len(_VARIANTS):
             found.setdefault(EventProblem("", "needs exactly one of customer_id and external_customer_id", index))

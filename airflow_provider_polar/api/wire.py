@@ -144,8 +144,7 @@ class Wire(Generic[Http]):
         if error is not None:
             raise error
         try:
-            if not content.isascii():
-                content.decode()
+            content.decode()
             return decode(content)
         except (ValueError, OverflowError, RecursionError):
             # Not chained: the decoder's error quotes the body, which may hold personal data.
