@@ -66,10 +66,7 @@ class PolarHook(BaseHook):
 
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         """
-        settings = self._settings(self.get_connection(self.polar_conn_id))
-        for secret in settings.secrets:
-            mask_secret(secret)
-        return settings
+        return self._settings(self.get_connection(self.polar_conn_id))
 
     async def aget_settings(self) -> ConnectionSettings:
         """The same without ever blocking the event loop."""
@@ -77,16 +74,17 @@ class PolarHook(BaseHook):
             from airflow.providers.common.compat.connection import get_async_connection
             from asgiref.sync import sync_to_async
 
-            settings = self._settings(await get_async_connection(self.polar_conn_id, hook=self))
-            for secret in settings.secrets:
-                await sync_to_async(mask_secret)(secret)
-            self.__dict__["settings"] = settings
+            connection = await get_async_connection(self.polar_conn_id, hook=self)
+            self.__dict__["settings"] = await sync_to_async(self._settings)(connection)
         return self.settings
 
     def _settings(self, connection: Connection) -> ConnectionSettings:
         from airflow_provider_polar.hooks.settings import ConnectionSettings
 
-        return ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
+        settings = ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
+        for secret in settings.secrets:
+            mask_secret(secret)
+        return settings
 
     @cached_property
     def _client(self) -> PolarClient:
