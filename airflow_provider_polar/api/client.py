@@ -160,6 +160,7 @@ class PolarClient(_Calls[httpx.Client]):
     :param transport: an httpx transport, for tests.
     :raises PolarConfigurationError: a parameter cannot be meant, or a proxy or a file of certificates that the
         environment names is unusable.
+    :ivar deadline: seconds that a response may take as a whole, the wait for the budget not counted.
     :ivar requests_sent: requests sent so far, repeated ones included.
     :ivar retries_made: how often a request was sent again so far.
     :ivar seconds_waited: seconds of the pauses before requests were sent again, of all threads together; without
@@ -202,7 +203,7 @@ class PolarClient(_Calls[httpx.Client]):
         for pause in self._pauses(attempts.request):
             time.sleep(pause)
         attempts.sending()
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + self.deadline
         try:
             with closing(self._http.send(self._build(attempts.request), stream=True)) as response:
                 body = Body(response, deadline)
@@ -211,7 +212,7 @@ class PolarClient(_Calls[httpx.Client]):
                 content = body.content()
         except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise failure_of(attempts.request, error, self.server, self._deadline) from None
+            raise failure_of(attempts.request, error, self.server, self.deadline) from None
         return self._decoded(attempts.request, response, content, decode)
 
 
@@ -254,10 +255,10 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
         for pause in self._pauses(attempts.request):
             await asyncio.sleep(pause)
         attempts.sending()
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + self.deadline
         try:
             async with (
-                asyncio.timeout(self._deadline),
+                asyncio.timeout(self.deadline),
                 aclosing(await self._http.send(self._build(attempts.request), stream=True)) as response,
             ):
                 body = Body(response, deadline)
@@ -266,5 +267,5 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
                 content = body.content()
         except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise failure_of(attempts.request, error, self.server, self._deadline) from None
+            raise failure_of(attempts.request, error, self.server, self.deadline) from None
         return self._decoded(attempts.request, response, content, decode)

@@ -53,7 +53,7 @@ class Wire(Generic[Http]):
         self.requests_sent = 0
         self.retries_made = 0
         self.seconds_waited = 0.0
-        self._deadline = timeout * bodies.DEADLINE_FACTOR
+        self.deadline = timeout * bodies.DEADLINE_FACTOR
         self._counting = threading.Lock()
         self._base = httpx.URL(self.server.base_url)
         fields = {
@@ -143,4 +143,4 @@ class Wire(Generic[Http]):
         except (ValueError, OverflowError, RecursionError):
             # Not chained: the decoder's error quotes the body, which may hold personal data.
             unusable = bodies.what_is_wrong_with(content, status)
-            raise failure_of(request, unusable, self.server, self._deadline) from None
+            raise failure_of(request, unusable, self.server, self.deadline) from None
