@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -22,10 +22,12 @@ from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport
-from airflow_provider_polar.engine.reading.slices import Plan
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
 from airflow_provider_polar.wording import number_of
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.engine.reading.reader import CompleteReader
 
 OnIncomplete = Literal["fail", "warn"]
 TARGET_ROWS = 10_000
@@ -38,16 +40,6 @@ _ROUNDS = 3
 _NEEDED = ("id", "timestamp")
 
 log = logging.getLogger(__name__)
-
-
-class Reader(Protocol):
-    """What an export needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
-
-    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
-    def read(
-        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
-    ) -> SliceReport: ...
-    def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]: ...
 
 
 class _Stopped(Exception):
@@ -67,7 +59,7 @@ class WindowExport:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: CompleteReader,
         directory: Directory,
         window: EventWindow,
         filters: EventFilters,
@@ -220,15 +212,14 @@ class WindowExport:
             for number, file in enumerate(self._staging.files(), 1)
         ]
         reports = [report for slice_ in slices for report in slice_.reports]
-        missing = [found for report in reports for found in report.missing] + [*arriving]
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
-            layout=self.layout.to_dict(),
+            **self.layout.to_dict(),
             rows=sum(report.rows for report in reports),
             counted=reports[0].before + sum(report.inside for report in reports) + reports[-1].after,
             repeated=sum(report.repeated for report in reports),
-            missing=[found.to_dict() for found in missing],
+            missing=[*(found for report in reports for found in report.missing), *arriving],
             files=files,
         )
 
@@ -243,7 +234,7 @@ class WindowExport:
             raise PolarIncompleteError(
                 f"{message}. Nothing is published; a retry reads only these slices again. Rows that stay missing are "
                 "for Polar's support, and on_incomplete='warn' publishes without them",
-                missing=manifest.missing,
+                missing=[found.to_dict() for found in manifest.missing],
             )
         self._log.warning("%s", message)
 
@@ -258,12 +249,12 @@ class WindowExport:
         """
         self._staging.publish([file.path for file in manifest.files])
         self._staging.require_own()
-        write_manifest(self.directory, self.manifest_name, manifest.to_bytes(), manifest.files)
+        write_manifest(self.directory, self.manifest_name, manifest)
         self._staging.close()
 
 
-def _place(missing: dict[str, Any]) -> str:
-    window = f"[{missing['start']}, {missing['end']})"
-    if not missing["counted"]:
-        return f"{window}: {missing['reason']}"
-    return f"{window}: {missing['counted']} counted, {missing['given']} given ({missing['reason']})"
+def _place(found: Discrepancy) -> str:
+    window = str(EventWindow(found.start, found.end))
+    if not found.counted:
+        return f"{window}: {found.reason}"
+    return f"{window}: {found.counted} counted, {found.given} given ({found.reason})"

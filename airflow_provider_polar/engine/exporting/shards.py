@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.engine.exporting.manifest import (
     ExportName,
     Manifest,
-    TornManifestError,
     exports_in,
     read_manifest_or_none,
     remove_unnamed,
@@ -22,10 +23,12 @@ from airflow_provider_polar.engine.exporting.manifest import (
 )
 from airflow_provider_polar.engine.exporting.staging import remove_staging
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 from airflow_provider_polar.wording import number_of
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.engine.reading.reader import CompleteReader
 
 ROUNDS = 3
 """How often shards that gained events meanwhile are exported again before the rest is left to a retry."""
@@ -33,14 +36,7 @@ ROUNDS = 3
 log = logging.getLogger(__name__)
 
 
-class Planner(Protocol):
-    """What planning needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
-
-    def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...
-
-
-def plan_shards(reader: Planner, window: EventWindow, shards: int) -> list[tuple[EventWindow, int]]:
+def plan_shards(reader: CompleteReader, window: EventWindow, shards: int) -> list[tuple[EventWindow, int]]:
     """At most ``shards`` adjacent windows of about equally many events, and how many each holds."""
     # Four slices a shard: a shard is then at most an eighth off, at few requests.
     plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * shards)))
@@ -73,7 +69,7 @@ class Assembly:
 
     def __init__(
         self,
-        reader: Planner,
+        reader: CompleteReader,
         directory: Directory,
         shards: Sequence[EventWindow],
         filters: EventFilters,
@@ -99,7 +95,7 @@ class Assembly:
             counted = self.reader.count(self.window)
             if counted == sum(manifest.counted for manifest in manifests):
                 whole = self._join(manifests)
-                self._publish(whole, manifests)
+                self._publish(whole)
                 return whole
             manifests = [self._up_to_date(manifest) for manifest in manifests]
         raise PolarIncompleteError(
@@ -140,15 +136,8 @@ class Assembly:
 
     def _kept_by(self, whole: ExportName) -> list[Manifest]:
         """What the manifest of a whole says of itself and of its shards."""
-        content = self.directory.read(whole.manifest)
-        where = self.directory.url_of(whole.manifest)
-        try:
-            joined = [] if content is None else [Manifest.from_bytes(content, where)]
-            shards = [] if content is None else json.loads(content).get("pieces", ())
-            return joined + [Manifest.from_bytes(json.dumps(shard).encode(), where) for shard in shards]
-        except TornManifestError as error:
-            log.warning("%s", error)
-            return []
+        manifest = read_manifest_or_none(self.directory, whole.manifest)
+        return [] if manifest is None else [manifest, *(manifest.pieces or ())]
 
     def _manifest_of(self, name: ExportName, kept: dict[ExportName, Manifest]) -> Manifest:
         manifest = read_manifest_or_none(self.directory, name.manifest) or kept.get(name)
@@ -175,25 +164,22 @@ class Assembly:
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
-            layout=manifests[0].layout,
+            **manifests[0].layout.to_dict(),
             rows=sum(manifest.rows for manifest in manifests),
             counted=sum(manifest.counted for manifest in manifests),
             repeated=sum(manifest.repeated for manifest in manifests),
             missing=[found for manifest in manifests for found in manifest.missing],
             files=[file for manifest in manifests for file in manifest.files],
+            pieces=[replace(m, pieces=msgspec.UNSET) for m in manifests] if len(manifests) > 1 else msgspec.UNSET,
         )
 
-    def _publish(self, whole: Manifest, manifests: Sequence[Manifest]) -> None:
-        content = whole.to_dict()
-        if len(manifests) > 1:
-            content["pieces"] = [manifest.to_dict() for manifest in manifests]
-        encoded = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+    def _publish(self, whole: Manifest) -> None:
         # The shards of an earlier plan are in the whole that is there until this one replaces it.
         for name in self._earlier:
             if name != self.name and name.is_like(self.name) and name.window not in self.shards:
                 remove_staging(self.directory, name)
                 self.directory.remove(name.manifest)
-        write_manifest(self.directory, self.name.manifest, encoded, whole.files)
+        write_manifest(self.directory, self.name.manifest, whole)
         for name in exports_in(self.directory, self.filters, whole.layout):
             if name != self.name and name.window in self.shards and self._is_assembled(name, whole):
                 self.directory.remove(name.manifest)

@@ -64,7 +64,12 @@ class FieldChoice:
         kept = [n for n in names if (include is None or n in include) and (exclude is None or n not in exclude)]
         if not kept:
             raise PolarConfigurationError("include_fields or exclude_fields leave no field to export")
-        return cls(tuple(n for n in kept if n != EXTRA), EXTRA in kept)
+        return cls.of_columns(kept)
+
+    @classmethod
+    def of_columns(cls, columns: Sequence[str]) -> Self:
+        """The choice that has these :attr:`columns`."""
+        return cls(tuple(name for name in columns if name != EXTRA), EXTRA in columns)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -32,28 +32,27 @@ class FileLayout:
 
     @classmethod
     def choose(
-        cls,
-        *,
-        file_format: str = "jsonl",
-        compression: str | None = None,
-        include_fields: Sequence[str] | None = None,
-        exclude_fields: Sequence[str] | None = None,
-        max_file_rows: int | None = None,
-        max_file_bytes: int | None = None,
+        cls, *, include_fields: Sequence[str] | None = None, exclude_fields: Sequence[str] | None = None, **options: Any
     ) -> Self:
         """A checked layout; what must be installed for it is not looked at, see :meth:`check_installed`.
 
+        :param include_fields: the only fields to keep.
+        :param exclude_fields: the fields to leave out.
+        :param options: the other parameters of the class.
         :raises PolarConfigurationError: something in it is unknown or impossible.
         """
-        if file_format not in WRITTEN:
-            raise PolarConfigurationError(f"file_format {file_format!r} is unknown; there are {', '.join(WRITTEN)}")
-        if compression not in CODECS:
-            raise PolarConfigurationError(f"compression {compression!r} is unknown; there are None, 'gzip' and 'zstd'")
-        for what, limit in (("max_file_rows", max_file_rows), ("max_file_bytes", max_file_bytes)):
+        chosen = cls(fields=FieldChoice.choose(include_fields, exclude_fields), **options)
+        if chosen.file_format not in WRITTEN:
+            there_are = ", ".join(WRITTEN)
+            raise PolarConfigurationError(f"file_format {chosen.file_format!r} is unknown; there are {there_are}")
+        if chosen.compression not in CODECS:
+            there_are = "None, 'gzip' and 'zstd'"
+            raise PolarConfigurationError(f"compression {chosen.compression!r} is unknown; there are {there_are}")
+        for what in ("max_file_rows", "max_file_bytes"):
+            limit = getattr(chosen, what)
             if limit is not None and limit < 1:
                 raise PolarConfigurationError(f"{what} is {limit}; a file holds at least 1")
-        fields = FieldChoice.choose(include_fields, exclude_fields)
-        return cls(file_format, compression, fields, max_file_rows, max_file_bytes)
+        return chosen
 
     def check_installed(self) -> None:
         """Looks whether what the layout needs is installed.

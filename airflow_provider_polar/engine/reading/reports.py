@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_polar.engine.window import EventWindow, moment_text
+import msgspec
+
+from airflow_provider_polar.engine.window import EventWindow
 
 NOT_GIVEN = "not given: in Polar's index but not in its store"
 NOT_PROVABLE = "not provable: nothing tells these events apart, and pages repeat and skip them"
@@ -41,14 +43,8 @@ class Discrepancy:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready: ``start`` and ``end`` as ISO 8601 text, ``counted``, ``given``, ``reason``, ``narrowing``."""
-        return {
-            "start": moment_text(self.start),
-            "end": moment_text(self.end),
-            "counted": self.counted,
-            "given": self.given,
-            "reason": self.reason,
-            "narrowing": dict(self.narrowing),
-        }
+        said: dict[str, Any] = msgspec.to_builtins(self)
+        return said
 
 
 @dataclass(frozen=True, slots=True)
