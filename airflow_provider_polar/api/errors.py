@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from airflow_provider_polar.api.limits import MAX_TEXT
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.exceptions import (
     EventProblem,
@@ -273,9 +274,9 @@ def _field(name: Any) -> str:
 def _metadata_value(entry: Mapping[str, Any]) -> str:
     value = entry.get("input")
     if value == "":
-        return "is empty; text has 1 to 500 characters"
+        return f"is empty; text has 1 to {MAX_TEXT} characters"
     if isinstance(value, str):
-        return f"has {len(value)} characters; text has 1 to 500"
+        return f"has {len(value)} characters; text has 1 to {MAX_TEXT}"
     kind = "null" if value is None else "a list" if isinstance(value, list) else "nested"
     return f"is {kind}; values are text, numbers or booleans"
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from airflow_provider_polar.api.limits import INTEGERS, MAX_DEPTH, MIN_QUERY
 from airflow_provider_polar.exceptions import PolarFilterError
 from airflow_provider_polar.wording import did_you_mean
 
@@ -130,7 +131,7 @@ class FilterClause(BaseModel):
     def _fits_32_bits(cls, value: Any) -> Any:
         if not isinstance(value, (bool, int, str)):
             raise ValueError(f"is text, a 32-bit integer or a boolean, not {type(value).__name__}")
-        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+        if isinstance(value, int) and value not in INTEGERS:
             raise ValueError(f"{value} does not fit Polar's 32-bit integer")
         return value
 
@@ -199,9 +200,9 @@ class EventFilters(BaseModel):
     meter_id: OneUuid | None = None
     metadata: dict[str, list[str]] | None = None
     filter: FilterGroup | None = None
-    query: str | None = Field(default=None, min_length=3)
+    query: str | None = Field(default=None, min_length=MIN_QUERY)
     parent_id: OneUuid | None = None
-    depth: int | None = Field(default=None, ge=0, le=5)
+    depth: int | None = Field(default=None, ge=0, le=MAX_DEPTH)
 
     @field_validator("metadata", mode="before")
     @classmethod
