@@ -9,8 +9,16 @@ import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.json_text import KNOWN, extra_fields, json_value, of_objects, one_line
-from airflow_provider_polar.engine.files.streams import Encode, LineWriter, Rows
+from airflow_provider_polar.engine.files.streams import (
+    KNOWN,
+    Encode,
+    LineWriter,
+    Rows,
+    extra_fields,
+    json_value,
+    of_objects,
+    one_line,
+)
 
 
 def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> LineWriter:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol
 
-from airflow_provider_polar.engine.files.stores import STORES
+from airflow_provider_polar.engine.files.uris import STORES
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 

@@ -11,10 +11,8 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import EXTRA, FieldChoice
-from airflow_provider_polar.engine.files.json_text import extra_object
-from airflow_provider_polar.engine.files.metadata import gathered
 from airflow_provider_polar.engine.files.packages import installed
-from airflow_provider_polar.engine.files.streams import CheckColumns, Rows
+from airflow_provider_polar.engine.files.streams import CheckColumns, Rows, extra_object, gathered
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 _ROW_GROUP = 10_000

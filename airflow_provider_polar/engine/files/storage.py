@@ -12,10 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from airflow_provider_polar.engine.files.packages import StoragePath, file_system
-from airflow_provider_polar.engine.files.stores import PREFIX_LISTING
+from airflow_provider_polar.engine.files.uris import PREFIX_LISTING
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
-
-_BLOCK = 1 << 20
 
 
 class _ObjectStore:
@@ -176,7 +174,7 @@ class Directory:
             self._forget()
             try:
                 with self._fs.open(self._at(name), "rb") as file:
-                    return _sha256(file)
+                    return hashlib.file_digest(file, "sha256").hexdigest()
             except FileNotFoundError:
                 return None
 
@@ -226,13 +224,6 @@ class Directory:
     def _forget(self) -> None:
         # Listings are cached in the process; another worker may have written since.
         self._fs.invalidate_cache()
-
-
-def _sha256(file: Any) -> str:
-    found = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        found.update(block)
-    return found.hexdigest()
 
 
 def _make_folder(path: str) -> None:
