@@ -18,10 +18,10 @@ from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter,
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, digest, write_manifest
 from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLog
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
-from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
+from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport
+from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport, counted_in
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
 from airflow_provider_polar.wording import number_of
@@ -84,7 +84,6 @@ class WindowExport:
         self.manifest_name = self._name.manifest
         key = [RECORD_VERSION, server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows]
         self._staging = Staging(directory, self._name, digest(key))
-        self._dropped = [name for name in EVENT_FIELDS if name not in (*_NEEDED, *layout.fields.known)]
         self._page: RowPage | None = None
         self._stop = threading.Event()
 
@@ -180,7 +179,7 @@ class WindowExport:
 
     def _kept(self, row: EventRow) -> dict[str, msgspec.Raw]:
         # What the user leaves out of the files, such as personal data, is not to lie in the store meanwhile either.
-        if not self._dropped and self.layout.fields.extra:
+        if self.layout.fields == FieldChoice():
             return row.values
         return {name: raw for name, raw in row.values.items() if name in _NEEDED or self.layout.fields.keeps(name)}
 
@@ -217,7 +216,7 @@ class WindowExport:
             filters=self.filters.to_dict(),
             **self.layout.to_dict(),
             rows=sum(report.rows for report in reports),
-            counted=reports[0].before + sum(report.inside for report in reports) + reports[-1].after,
+            counted=counted_in(reports),
             repeated=sum(report.repeated for report in reports),
             missing=[*(found for report in reports for found in report.missing), *arriving],
             files=files,
@@ -234,7 +233,7 @@ class WindowExport:
             raise PolarIncompleteError(
                 f"{message}. Nothing is published; a retry reads only these slices again. Rows that stay missing are "
                 "for Polar's support, and on_incomplete='warn' publishes without them",
-                missing=[found.to_dict() for found in manifest.missing],
+                missing=msgspec.to_builtins(manifest.missing),
             )
         self._log.warning("%s", message)
 

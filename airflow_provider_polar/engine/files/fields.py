@@ -6,24 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from airflow_provider_polar.api.models import Event
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
-EVENT_FIELDS = (
-    "id",
-    "timestamp",
-    "organization_id",
-    "customer_id",
-    "customer",
-    "external_customer_id",
-    "member_id",
-    "external_member_id",
-    "child_count",
-    "parent_id",
-    "label",
-    "name",
-    "source",
-    "metadata",
-)
+EVENT_FIELDS = tuple(Event.model_fields)
 """The top-level fields of an event, in the API's order."""
 EXTRA = "extra"
 """Stands for all fields that the API has added since: in ``jsonl`` they follow the known ones under their own

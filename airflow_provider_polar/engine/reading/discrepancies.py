@@ -27,7 +27,7 @@ from airflow_provider_polar.api.requests import EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.findings import Budget, Found
-from airflow_provider_polar.engine.reading.queries import Query, requested
+from airflow_provider_polar.engine.reading.queries import Query
 from airflow_provider_polar.engine.reading.reports import NOT_EXAMINED, NOT_GIVEN, NOT_PROVABLE
 from airflow_provider_polar.engine.reading.splits import Split, alike, find_splits, telling
 
@@ -80,7 +80,7 @@ def _requested(
     query: Query, budget: Budget, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
 ) -> Steps[RowPage]:
     budget.spend()
-    response = yield from requested(query, page=page, limit=limit, sorting=sorting)
+    response = yield query.request(page=page, limit=limit, sorting=sorting)
     response.rows = [row for row in response.rows if row in query]
     return response
 
@@ -233,12 +233,7 @@ def _by_properties(query: Query, counted: int, known: Found, budget: Budget, dep
         found = yield from _together(query, counted, known, budget)
         if found is not None:
             return found
-    if counted >= _SAMPLED:
-        yield from _sample(query, counted, known, budget)
-    splits = find_splits(list(known.rows.values()), counted, query.filters)
-    if not splits and MAX_LIMIT < counted < _SAMPLED:
-        yield from _sample(query, counted, known, budget)
-        splits = find_splits(list(known.rows.values()), counted, query.filters)
+    splits = yield from _find_splits(query, counted, known, budget)
     if not known.rows:
         return known.lacking(query, counted, NOT_GIVEN)
     for split in splits[: _SPLITS_TRIED if depth < _DEEP else 0]:
@@ -250,11 +245,15 @@ def _by_properties(query: Query, counted: int, known: Found, budget: Budget, dep
     return (yield from _by_looks(query, counted, known, budget))
 
 
-def _sample(query: Query, counted: int, known: Found, budget: Budget) -> Steps[None]:
-    """Adds the rows of the middle and of the last page."""
-    last = -(-counted // MAX_LIMIT)
-    for page in sorted({(last + 1) // 2, last} - {1}):
-        known.noticing((yield from _requested(query, budget, page=page)).rows)
+def _find_splits(query: Query, counted: int, known: Found, budget: Budget) -> Steps[list[Split]]:
+    """Splits by what is known; where that is too small a sample, also by the rows of the middle and the last page."""
+    splits = find_splits(known.rows.values(), counted, query.filters)
+    if counted >= _SAMPLED or (counted > MAX_LIMIT and not splits):
+        last = -(-counted // MAX_LIMIT)
+        for page in sorted({(last + 1) // 2, last} - {1}):
+            known.noticing((yield from _requested(query, budget, page=page)).rows)
+        splits = find_splits(known.rows.values(), counted, query.filters)
+    return splits
 
 
 def _by_split(

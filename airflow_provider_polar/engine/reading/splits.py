@@ -7,7 +7,7 @@ example that no event has a customer that the sample lacks, and costs no more th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, isfinite
@@ -65,14 +65,14 @@ class Split:
         return max(part.expected for part in self.parts)
 
 
-def find_splits(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Split]:
+def find_splits(rows: Collection[EventRow], counted: int, filters: EventFilters) -> list[Split]:
     """Splits that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
 
+    :param rows: a sample of them.
     :param filters: the events' filters so far; every part's filters include them.
     """
     wanted = min(_MOST_PARTS, max(2, ceil(counted / _AIM)))
-    scale = counted / max(1, len(sample))
-    splitter = _Splitter(sample, wanted, scale, filters)
+    splitter = _Splitter(list(rows), wanted, counted / max(1, len(rows)), filters)
     splits = [split for split in splitter.splits() if len(split.parts) > 1 and split.largest <= 0.9 * counted]
     return sorted(splits, key=lambda split: (split.cost, split.key))
 
@@ -97,7 +97,10 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
 
     Under properties that tell events apart so well that hardly another event has these values; None where there are
     none, or the request would be too long."""
-    columns = {f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows] for key in _keys(rows[0])}
+    columns = {
+        f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows]
+        for key in rows[0].get("metadata") or {}
+    }
     if filters.customer_id is None and filters.external_customer_id is None:
         columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]
     metadata = dict(filters.metadata or {})
@@ -123,10 +126,6 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
                 update={"metadata": metadata or None, "external_customer_id": customers},
             )
     return None
-
-
-def _keys(row: EventRow) -> list[str]:
-    return list(row.get("metadata") or {})
 
 
 def _is_text_or_integer(value: Any) -> bool:
