@@ -67,19 +67,16 @@ class LocalFileWriter:
         :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
         """
         with using_local_disk(self._folder):
-            self._write(rows)
-
-    def _write(self, rows: Sequence[EventRow]) -> None:
-        for row in rows:
-            if self._writer is None:
-                self._file = open(os.path.join(self._folder, f"{len(self._files) + 1:04d}"), "wb")  # noqa: SIM115
-                self._writer = self._layout.open(self._file)
-                self._first = row.timestamp
-            self._size += self._writer.write(row)
-            self._rows += 1
-            self._last = row.timestamp
-            if self._layout.is_full(self._rows, self._size):
-                self._roll()
+            for row in rows:
+                if self._writer is None:
+                    self._file = open(os.path.join(self._folder, f"{len(self._files) + 1:04d}"), "wb")  # noqa: SIM115
+                    self._writer = self._layout.open(self._file)
+                    self._first = row.timestamp
+                self._size += self._writer.write(row)
+                self._rows += 1
+                self._last = row.timestamp
+                if self._layout.is_full(self._rows, self._size):
+                    self._roll()
 
     def finish(self) -> list[FileEntry]:
         """Ends the last file and returns all, by their local paths; none where there was no event.

@@ -24,7 +24,6 @@ from airflow_provider_polar.engine.window import MICROSECOND, EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarSourceError
 
 SCHEMA_VERSION = 1
-MANIFEST = ".manifest.json"
 _MOMENT = r"\d{8}T\d{6}(?:\.\d{6})?Z"
 _NAME = re.compile(rf"events_({_MOMENT})_({_MOMENT})((?:_[0-9a-f]{{8}})?)((?:-[0-9a-f]{{8}})?)(?=\.)")
 
@@ -82,7 +81,12 @@ class ExportName:
     @property
     def manifest(self) -> str:
         """The name of the window's manifest."""
-        return f"{self}{MANIFEST}"
+        return f"{self}.manifest.json"
+
+    @property
+    def staging_record(self) -> str:
+        """Where the record of the export lies while it is staged."""
+        return f"_incomplete/{self}/staging.json"
 
     def is_like(self, other: ExportName) -> bool:
         """Whether another window is exported with the same filters in the same layout."""
@@ -127,7 +131,7 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
     listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{_common(*ends)}")}
     inside = {name: of for name, of in listed.items() if of and own.is_like(of) and own.holds(of)}
     # The order counts: an export that is not under way any more has written its manifest before it is read here.
-    exporting = {of for of in {*inside.values()} - {own} if directory.size(staging_record(of)) is not None}
+    exporting = {of for of in {*inside.values()} - {own} if directory.size(of.staging_record) is not None}
     loose = {name for name, of in inside.items() if name != of.manifest and of not in exporting}
     current = read_manifest_or_none(directory, own.manifest)
     loose -= {file.path for file in current.files} if current else set()
@@ -149,11 +153,6 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
 def _common(one: str, other: str) -> str:
     """What two texts begin with alike."""
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def staging_record(name: ExportName) -> str:
-    """Where the record of an export lies while it is staged."""
-    return f"_incomplete/{name}/staging.json"
 
 
 def digest(value: Any) -> str:

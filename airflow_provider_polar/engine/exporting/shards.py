@@ -18,7 +18,6 @@ from airflow_provider_polar.engine.exporting.manifest import (
     exports_in,
     read_manifest_or_none,
     remove_unnamed,
-    staging_record,
     write_manifest,
 )
 from airflow_provider_polar.engine.exporting.staging import remove_staging
@@ -108,8 +107,9 @@ class Assembly:
         there = exports_in(self.directory, self.filters)
         kept: dict[ExportName, Manifest] = {}
         for name in there:
-            if name.window == self.window:
-                kept |= {self._name_of(manifest): manifest for manifest in self._kept_by(name)}
+            earlier = read_manifest_or_none(self.directory, name.manifest) if name.window == self.window else None
+            if earlier is not None:
+                kept |= {self._name_of(manifest): manifest for manifest in (earlier, *(earlier.pieces or ()))}
         self._earlier = set(kept)
         of_shards = [name for name in {*there, *kept} if name.window in self.shards]
         layouts = {name.layout_tag for name in of_shards}
@@ -134,11 +134,6 @@ class Assembly:
     def _name_of(self, manifest: Manifest) -> ExportName:
         return ExportName.of(manifest.window, self.filters, manifest.layout)
 
-    def _kept_by(self, whole: ExportName) -> list[Manifest]:
-        """What the manifest of a whole says of itself and of its shards."""
-        manifest = read_manifest_or_none(self.directory, whole.manifest)
-        return [] if manifest is None else [manifest, *(manifest.pieces or ())]
-
     def _manifest_of(self, name: ExportName, kept: dict[ExportName, Manifest]) -> Manifest:
         manifest = read_manifest_or_none(self.directory, name.manifest) or kept.get(name)
         if manifest is None:
@@ -149,7 +144,7 @@ class Assembly:
 
     def _uninterrupted(self, manifest: Manifest) -> Manifest:
         """A shard's export that was killed goes on here, so that nothing of it stays behind."""
-        if self.directory.size(staging_record(self._name_of(manifest))) is None:
+        if self.directory.size(self._name_of(manifest).staging_record) is None:
             return manifest
         return self._export(manifest.window, manifest)
 

@@ -28,7 +28,6 @@ from airflow_provider_polar.engine.exporting.manifest import (
     FileEntry,
     compact,
     remove_unnamed,
-    staging_record,
 )
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import SliceReport
@@ -121,7 +120,7 @@ def _check_adjacent(windows: Sequence[EventWindow], whole: EventWindow) -> None:
 
 def remove_staging(directory: Directory, name: ExportName) -> None:
     """Removes all that is staged of an export, the record last."""
-    record = staging_record(name)
+    record = name.staging_record
     _remove_staged(directory, record)
     directory.remove(record)
     directory.remove_empty(record.rpartition("/")[0])
@@ -146,7 +145,7 @@ class Staging:
         self.resumed = False
         self._directory = directory
         self._name = name
-        self._record = staging_record(name)
+        self._record = name.staging_record
         self._folder = self._record.rpartition("/")[0]
         self._key = key
         self._owner = uuid.uuid4().hex

@@ -14,7 +14,6 @@ from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.streams import (
     CheckColumns,
-    Encode,
     LineWriter,
     Rows,
     extra_object,
@@ -27,12 +26,7 @@ _MAX_CELL = 16 << 20
 
 
 def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> LineWriter:
-    """Writes events to a stream, after a line with the columns."""
-    return LineWriter(raw, _encoder(fields), compression, ",".join(fields.columns).encode() + b"\n")
-
-
-def _encoder(fields: FieldChoice) -> Encode:
-    """Events as RFC 4180 rows in UTF-8, each ended by a line feed.
+    """Writes events to a stream as RFC 4180 rows in UTF-8, each ended by a line feed, after one with the columns.
 
     Null is an empty cell, empty text is ``""``, nested values are JSON text, booleans ``true`` and ``false``.
     """
@@ -51,7 +45,7 @@ def _encoder(fields: FieldChoice) -> Encode:
         # A line without a byte would be no row to most readers.
         return (b",".join(cells) or b'""') + b"\n"
 
-    return encode
+    return LineWriter(raw, encode, compression, ",".join(fields.columns).encode() + b"\n")
 
 
 def read(data: IO[bytes], check: CheckColumns) -> Rows:

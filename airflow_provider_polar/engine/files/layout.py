@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Self
 
 from airflow_provider_polar.engine.files.compression import CODECS
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN, check_installed
+from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN
+from airflow_provider_polar.engine.files.packages import installed
 from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -59,7 +60,11 @@ class FileLayout:
 
         :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
         """
-        check_installed(self.file_format, self.compression)
+        file_format, codec = FORMATS[self.file_format], CODECS[self.compression]
+        if file_format.package:
+            installed(*file_format.package, f"file_format={self.file_format!r}")
+        if codec.package and not file_format.compresses:
+            installed(*codec.package, f"compression={self.compression!r}")
 
     @property
     def extension(self) -> str:
@@ -81,10 +86,4 @@ class FileLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """What a manifest says of it."""
-        return {
-            "file_format": self.file_format,
-            "compression": self.compression,
-            "fields": list(self.fields.columns),
-            "max_file_rows": self.max_file_rows,
-            "max_file_bytes": self.max_file_bytes,
-        }
+        return {**asdict(self), "fields": list(self.fields.columns)}

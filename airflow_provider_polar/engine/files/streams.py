@@ -18,7 +18,6 @@ _FIRST_ROWS = 1000
 _SHOWN = 500
 _LINE = msgspec.json.Decoder()
 
-Encode = Callable[[EventRow], bytes]
 Rows = Iterator[tuple[int, Any, str | None]]
 """Of each row of a file the number (the line of a jsonl or csv file, else the position, from 1), the row, and why it
 could not be read; the row is then what there was of it."""
@@ -37,21 +36,22 @@ class RowWriter(Protocol):
         """Ends the file; the stream given stays open."""
 
 
-class LineWriter:
+class LineWriter(RowWriter):
     """Writes events as lines to a binary stream.
 
     :param encode: an event to its line.
     :param header: bytes that every file begins with.
     """
 
-    def __init__(self, raw: IO[bytes], encode: Encode, compression: str | None, header: bytes = b"") -> None:
+    def __init__(
+        self, raw: IO[bytes], encode: Callable[[EventRow], bytes], compression: str | None, header: bytes = b""
+    ) -> None:
         self._stream = CODECS[compression].write(raw)
         self._raw = raw
         self._encode = encode
         self._block = bytearray(header)
 
     def write(self, row: EventRow) -> int:
-        """Writes one event; returns its size in bytes before compression."""
         line = self._encode(row)
         self._block += line
         # Blocks end where rows say, never where a page did: what a compressor makes of them must not depend on
@@ -62,7 +62,6 @@ class LineWriter:
         return len(line)
 
     def close(self) -> None:
-        """Ends the file; the stream given stays open."""
         self._stream.write(bytes(self._block))
         self._block.clear()
         if self._stream is not self._raw:

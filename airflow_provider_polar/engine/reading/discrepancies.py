@@ -68,14 +68,6 @@ def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Steps[F
     return (yield from _by_time(query, counted, known, budget, 0))
 
 
-def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Steps[Found]:
-    """Everything that Polar gives for a query of one millisecond, and what it counts there besides.
-
-    :param page: its first page.
-    """
-    return (yield from _by_properties(query, page.total_count, Found(page.rows), budget, 0))
-
-
 def _requested(
     query: Query, budget: Budget, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
 ) -> Steps[RowPage]:
@@ -190,7 +182,7 @@ def _around_a_moment(query: Query, ms: int, counted: int, known: Found, budget: 
     moment = query.between(ms, ms + 1)
     page = yield from _requested(moment, budget)
     known = Found(page.rows).noticing(known.rows.values())
-    found = yield from _by_properties(moment, page.total_count, known, budget, 0)
+    found = yield from resolve_moment(moment, page.total_count, known, budget)
     left = counted - page.total_count
     for side in (query.between(query.start, ms), query.between(ms + 1, query.end)):
         if left > 0 and side.start < side.end:
@@ -217,8 +209,8 @@ def _without_rows(query: Query, counted: int, budget: Budget, depth: int) -> Ste
 # Within a millisecond
 
 
-def _by_properties(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Steps[Found]:
-    """Splits the events of one millisecond by whatever tells them apart."""
+def resolve_moment(query: Query, counted: int, known: Found, budget: Budget, depth: int = 0) -> Steps[Found]:
+    """The same for a query of one millisecond: its events are split by whatever tells them apart."""
     if counted <= known.given:
         return known
     if budget.left <= 0:
@@ -279,7 +271,7 @@ def _by_split(
             return None
     found = Found()
     for inner, page in parts:
-        found.include((yield from _by_properties(inner, page.total_count, Found(page.rows), budget, depth + 1)))
+        found.include((yield from resolve_moment(inner, page.total_count, Found(page.rows), budget, depth + 1)))
     found.add_known(known.rows.values())
     if found.given + sum(lack.lost for lack in found.missing) < counted:
         return found.lacking(query, counted, NOT_PROVABLE)

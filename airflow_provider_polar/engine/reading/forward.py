@@ -205,7 +205,11 @@ class _SliceReading:
             self.cursor = last
         else:
             # All of one moment, which may hold more than a page; nothing was given before it.
-            found = yield from self._read_moment(rest.between(last, last + 1), rows, counted)
+            moment = rest.between(last, last + 1)
+            page = yield from self._requested(moment)
+            budget = self._budget_for(min(page.total_count, counted))
+            found = yield from resolve_moment(moment, page.total_count, Found(page.rows), budget)
+            found.add_known(rows)
             proved = self._taken(found)
             places = len(proved) + sum(lack.lost for lack in found.missing)
             self.pending = _Pending(self.cursor, last, counted, [], proved, places)
@@ -229,12 +233,6 @@ class _SliceReading:
                 found = known.lacking(stretch, known.given + excess, NOT_EXAMINED)
             rows = self._taken(found)
         self._hand_on([*rows, *pending.proved], self.cursor)
-
-    def _read_moment(self, moment: Query, rows: Sequence[EventRow], counted: int) -> Steps[Found]:
-        page = yield from self._requested(moment)
-        found = yield from resolve_moment(moment, page, self._budget_for(min(page.total_count, counted)))
-        found.add_known(rows)
-        return found
 
     def _budget_for(self, events: int) -> Budget:
         return Budget(_SPARE + _MOST_FOR_ONE * events, self.handed_on.budget)

@@ -168,27 +168,20 @@ class _Splitter:
         return Part(self.filters.also(*clauses), {property_: words}, size * self.scale)
 
     def _by_value(self, property_: str, values: Sequence[Any]) -> Split:
-        """One part a value, and one for all others."""
+        """One part a value, and one for all others, which includes events without a value."""
         known = Counter(values).most_common()
         parts = [
             self._part(property_, [FilterClause(property=property_, operator="eq", value=value)], size)
             for value, size in known
         ]
         others = [FilterClause(property=property_, operator="ne", value=value) for value, _ in known]
-        return Split(property_, (*parts, self._part(property_, others, 0)))
+        return Split(property_, (*parts, self._part(property_, others, len(self.sample) - len(values))))
 
     def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Split]:
         kinds = Counter(type(value) for value in values if value is not None)
         kind = kinds.most_common(1)[0][0]
         if kind is bool:
-            true = sum(value is True for value in values)
-            yield Split(
-                key,
-                (
-                    self._part(key, [FilterClause(property=key, operator="eq", value="true")], true),
-                    self._part(key, [FilterClause(property=key, operator="ne", value="true")], len(values) - true),
-                ),
-            )
+            yield self._by_value(key, [_BOOLEANS[True] for value in values if value is True])
         elif kind is str:
             # An event without the key compares as an empty text, or as 0.
             yield self._by_range(key, [value if isinstance(value, str) else "" for value in values], _text_between)

@@ -17,7 +17,6 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
-from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
@@ -482,11 +481,11 @@ def test_events_that_came_into_a_staged_stretch_are_found(target: Path) -> None:
 
 
 def test_a_full_disk_of_the_worker_is_said_clearly(target: Path, monkeypatch: Any) -> None:
-    def full(self: Any, rows: Any) -> None:
+    def full(layout: Any, raw: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalFileWriter, "_write", full)
+        patch.setattr(FileLayout, "open", full)
         with pytest.raises(PolarLocalDiskError, match=r"polar-export-.*No space left.*bytes are free.*a retry goes on"):
             export(target, MemoryReader(minutes(60)))
     export(target, MemoryReader(minutes(60)))
