@@ -104,7 +104,9 @@ class WindowExport:
     def _run(self) -> Manifest:
         self._staging.open()
         if self._staging.slices is None:
-            self._staging.plan(self._plan())
+            plan = self.reader.plan(self.window, target_rows=self.target_rows)
+            self._page = plan.page
+            self._staging.plan(plan.slices)
         slices = self._staging.slices or []
         done = sum(slice_.rows for slice_ in slices)
         if self._staging.resumed:
@@ -124,12 +126,6 @@ class WindowExport:
             self._report_missing(manifest)
         self._publish(manifest)
         return manifest
-
-    def _plan(self) -> list[tuple[EventWindow, int]]:
-        """Slices of about the target's size. They depend on the events alone, and so do the files."""
-        plan = self.reader.plan(self.window, target_rows=self.target_rows)
-        self._page = plan.page if len(plan.slices) == 1 else None
-        return plan.slices
 
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()
@@ -185,7 +181,9 @@ class WindowExport:
 
     def _prove(self, slices: Sequence[Slice]) -> list[Discrepancy]:
         """Counts the window again; the slices that changed meanwhile are read again, a few times."""
-        if self._is_self_proved(slices):
+        reports = [report for slice_ in slices for report in slice_.reports]
+        if not self._staging.resumed and len(reports) == 1 and reports[0].self_proved:
+            # All of the window came in one response of just now, whose count is then its proof.
             return []
         for attempt in range(_ROUNDS + 1):
             changed = self.reader.verify([report for slice_ in slices for report in slice_.reports])
@@ -199,11 +197,6 @@ class WindowExport:
                     self._staging.reset(slice_)
                 self._read(parts)
         return [Discrepancy(window.start, window.end, 0, 0, ARRIVING) for window in changed]
-
-    def _is_self_proved(self, slices: Sequence[Slice]) -> bool:
-        """Whether all of the window came in one response of just now, whose count is then its proof."""
-        reports = [report for slice_ in slices for report in slice_.reports]
-        return not self._staging.resumed and len(reports) == 1 and reports[0].self_proved
 
     def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Discrepancy]) -> Manifest:
         files = [

@@ -127,8 +127,8 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
 
     :param is_mine: whether ``own`` has no other export under way just now.
     """
-    ends = compact(own.window.start), compact(own.window.end - MICROSECOND)
-    listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{_common(*ends)}")}
+    common = _common(compact(own.window.start), compact(own.window.end - MICROSECOND))
+    listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{common}")}
     inside = {name: of for name, of in listed.items() if of and own.is_like(of) and own.holds(of)}
     # The order counts: an export that is not under way any more has written its manifest before it is read here.
     exporting = {of for of in {*inside.values()} - {own} if directory.size(of.staging_record) is not None}

@@ -43,12 +43,10 @@ class FileLayout:
         :raises PolarConfigurationError: something in it is unknown or impossible.
         """
         chosen = cls(fields=FieldChoice.choose(include_fields, exclude_fields), **options)
-        if chosen.file_format not in WRITTEN:
-            there_are = ", ".join(WRITTEN)
-            raise PolarConfigurationError(f"file_format {chosen.file_format!r} is unknown; there are {there_are}")
-        if chosen.compression not in CODECS:
-            there_are = "None, 'gzip' and 'zstd'"
-            raise PolarConfigurationError(f"compression {chosen.compression!r} is unknown; there are {there_are}")
+        for what, known in (("file_format", WRITTEN), ("compression", CODECS)):
+            if (value := getattr(chosen, what)) not in known:
+                there_are = ", ".join(map(str, known))
+                raise PolarConfigurationError(f"{what} {value!r} is unknown; there are {there_are}")
         for what in ("max_file_rows", "max_file_bytes"):
             limit = getattr(chosen, what)
             if limit is not None and limit < 1:

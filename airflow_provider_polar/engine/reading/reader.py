@@ -13,22 +13,11 @@ from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import drive
 from airflow_provider_polar.engine.reading.forward import Sink, read_slice
 from airflow_provider_polar.engine.reading.queries import count_window
-from airflow_provider_polar.engine.reading.reports import Discrepancy, SliceReport
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows, find_changed, plan_slices
 from airflow_provider_polar.engine.reading.streaming import WindowStream
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
-
-
-def _require_proof(window: EventWindow, missing: Sequence[Discrepancy]) -> None:
-    if missing:
-        places = msgspec.to_builtins(missing)
-        raise PolarIncompleteError(
-            f"{sum(found.lost for found in missing)} events of {window} are counted by Polar and were not given, in "
-            f"{len(missing)} places; the first: {places[0]}. Read the window again later; "
-            "where they stay missing, Polar's support needs these places.",
-            missing=places,
-        )
 
 
 class CompleteReader:
@@ -67,4 +56,11 @@ class CompleteReader:
         stream = WindowStream(window, self.filters)
         while not stream.ended:
             yield from drive(self.client, stream.read_on())
-        _require_proof(window, stream.missing)
+        if stream.missing:
+            places = msgspec.to_builtins(stream.missing)
+            raise PolarIncompleteError(
+                f"{sum(found.lost for found in stream.missing)} events of {window} are counted by Polar and were not "
+                f"given, in {len(places)} places; the first: {places[0]}. Read the window again later; where they stay "
+                "missing, Polar's support needs these places.",
+                missing=places,
+            )
