@@ -148,7 +148,7 @@ class WindowExport:
         with using_local_disk(tempfile.gettempdir()):
             temporary = tempfile.TemporaryDirectory(prefix="polar-export-")
         with temporary as folder, LocalFileWriter(folder, self.layout) as writer:
-            for _, rows in self._staging.replay(slice_):
+            for rows in self._staging.replay(slice_):
                 writer.write(rows)
             stretches = slice_.stretches
             report = self._read_on(slice_, writer)

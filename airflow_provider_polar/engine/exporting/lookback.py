@@ -23,8 +23,6 @@ from airflow_provider_polar.exceptions import PolarConfigurationError
 if TYPE_CHECKING:
     from airflow_provider_polar.engine.reading.reader import CompleteReader
 
-Lookback = timedelta | int
-
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +33,7 @@ class Comparison:
     :param equal: windows that were exported completely and whose count is their manifest's.
     :param changed: windows whose count is another one: late events came in, or events went.
     :param incomplete: windows whose manifest says that events are missing, or is torn.
-    :param unexported: spans of time without a manifest.
+    :param unexported: windows of time without a manifest.
     """
 
     equal: tuple[EventWindow, ...] = ()
@@ -50,7 +48,7 @@ def compare(
     """Requests the count of each window that was exported completely.
 
     :param exports: what was exported, adjacent or not, overlapping or not, in one layout or several.
-    :param within: the span of time in which what none of them covers is unexported.
+    :param within: the window in which what none of them covers is unexported.
     :raises PolarSourceError: a manifest has a newer schema.
     """
     found: dict[str, list[EventWindow]] = {"equal": [], "changed": [], "incomplete": [], "unexported": []}
@@ -87,7 +85,7 @@ def _state(
     return "equal" if {reader.count(window)} == {manifest.counted for manifest in there} else "changed"
 
 
-def check_lookback(lookback: Lookback | None) -> None:
+def check_lookback(lookback: timedelta | int | None) -> None:
     """Checks that a look-back is a positive length of time or a positive number of windows.
 
     :raises PolarConfigurationError: it is neither.
@@ -106,7 +104,7 @@ def look_back(
     filters: EventFilters,
     layout: FileLayout,
     window: EventWindow,
-    lookback: Lookback,
+    lookback: timedelta | int,
 ) -> Comparison:
     """Compares the exported windows before ``window``.
 

@@ -1,4 +1,4 @@
-"""A window exported in shards by several workers: cut into balanced shards, and put together again with a proof."""
+"""A window exported in shards by several workers: divided into balanced shards, and put together again with a proof."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def plan_shards(reader: CompleteReader, window: EventWindow, shards: int) -> lis
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], shards: int) -> list[tuple[EventWindow, int]]:
-    """Adjacent slices joined into at most ``shards`` windows, each cut where the sum is nearest to its share."""
+    """Adjacent slices joined into at most ``shards`` windows, each ending where the sum is nearest to its share."""
     sums = [0]
     for _, count in slices:
         sums.append(sums[-1] + count)
-    cuts = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / shards)) for k in range(1, shards)})
-    edges = [0, *(cut for cut in cuts if 0 < cut < len(slices)), len(slices)]
+    ends = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / shards)) for k in range(1, shards)})
+    edges = [0, *(end for end in ends if 0 < end < len(slices)), len(slices)]
     return [
         (EventWindow(slices[first][0].start, slices[last - 1][0].end), sums[last] - sums[first])
         for first, last in pairwise(edges)

@@ -14,11 +14,11 @@ import logging
 import threading
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -35,6 +35,7 @@ from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 
 RECORD_VERSION = 3
+T = TypeVar("T")
 _ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 log = logging.getLogger(__name__)
@@ -161,12 +162,10 @@ class Staging:
         :raises PolarDestinationError: it cannot.
         """
         try:
-            left = self._left_behind()
+            self.slices = self._left_behind()
         except PolarDestinationError as error:
             log.warning("%s: what an earlier attempt staged is not taken up", error)
-            left = None
-        self.slices = left
-        if left is None:
+        if self.slices is None:
             # What the record of other parameters names goes before that record does.
             _remove_staged(self._directory, self._record)
         self.resumed = any(slice_.finished or slice_.segments for slice_ in self.slices or ())
@@ -202,14 +201,15 @@ class Staging:
         if not slice_.finished:
             return False
         for file in slice_.files:
-            if self._sha256(file.path) != file.sha256:
+            if self._given(self._directory.sha256, file.path) != file.sha256:
                 log.warning("%s is gone or damaged: %s is read again", self._url(file.path), slice_.window)
                 return False
         return True
 
-    def _sha256(self, path: str) -> str | None:
+    def _given(self, read: Callable[[str], T | None], path: str) -> T | None:
+        """What the store gives of a staged object; None, and a warning, where it fails."""
         try:
-            return self._directory.sha256(f"{self._folder}/{path}")
+            return read(f"{self._folder}/{path}")
         except PolarDestinationError as error:
             log.warning("%s", error)
             return None
@@ -217,19 +217,15 @@ class Staging:
     def _url(self, path: str) -> str:
         return self._directory.url_of(f"{self._folder}/{path}")
 
-    def replay(self, slice_: Slice) -> list[tuple[Segment, list[EventRow]]]:
+    def replay(self, slice_: Slice) -> list[list[EventRow]]:
         """The rows of a slice's segments, as far as they are undamaged; what follows them is dropped."""
-        whole: list[tuple[Segment, list[EventRow]]] = []
+        whole: list[list[EventRow]] = []
         for segment in slice_.segments:
-            try:
-                content = self._directory.read(f"{self._folder}/{segment.path}") or b""
-            except PolarDestinationError as error:
-                log.warning("%s", error)
-                content = b""
+            content = self._given(self._directory.read, segment.path) or b""
             if hashlib.sha256(content).hexdigest() != segment.sha256:
                 log.warning("%s is gone or damaged: its events are read again", self._url(segment.path))
                 break
-            whole.append((segment, [EventRow(values) for values in _ROWS.decode(zlib.decompress(content))]))
+            whole.append([EventRow(values) for values in _ROWS.decode(zlib.decompress(content))])
         with self._lock:
             self._going += [segment.path for segment in slice_.segments[len(whole) :]]
             slice_.segments = slice_.segments[: len(whole)]

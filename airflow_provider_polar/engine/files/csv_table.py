@@ -60,13 +60,9 @@ def read(data: IO[bytes], check: CheckColumns) -> Rows:
             raise StreamError(f"two columns have one name: {', '.join(header)}")
         check(header, True)
         for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                told = f"has {len(cells)} cells, the header has {len(header)}"
-                yield reader.line_num, cells, told
-                continue
-            row = {column: cell if cell else None for column, cell in zip(header, cells, strict=True)}
-            yield reader.line_num, *gathered(row)
+            if cells and len(cells) == len(header):
+                yield reader.line_num, *gathered(dict(zip(header, (cell or None for cell in cells), strict=True)))
+            elif cells:
+                yield reader.line_num, cells, f"has {len(cells)} cells, the header has {len(header)}"
     except csv.Error as error:
         raise StreamError(f"line {reader.line_num}: {error}") from None

@@ -82,8 +82,8 @@ def alike(row: EventRow, filters: EventFilters) -> EventFilters:
     clauses = []
     for key, value in {"name": row.get("name"), "source": row.get("source"), **_metadata(row)}.items():
         if isinstance(value, bool):
-            clauses.append(FilterClause(property=key, operator="eq", value=_BOOLEANS[value]))
-        elif isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
+            value = _BOOLEANS[value]
+        if isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
             clauses.append(FilterClause(property=key, operator="eq", value=value))
     narrowed = filters.also(*clauses)
     customer = row.get("external_customer_id")
@@ -97,10 +97,8 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
 
     Under properties that tell events apart so well that hardly another event has these values; None where there are
     none, or the request would be too long."""
-    columns = {
-        f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows]
-        for key in rows[0].get("metadata") or {}
-    }
+    given = [row.get("metadata") or {} for row in rows]
+    columns = {f"metadata[{key}]": [metadata.get(key) for metadata in given] for key in given[0]}
     if filters.customer_id is None and filters.external_customer_id is None:
         columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]
     metadata = dict(filters.metadata or {})
@@ -122,9 +120,7 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
         else:
             metadata[key] = texts
         if escape <= _MOST_ESCAPE:
-            return filters.model_copy(
-                update={"metadata": metadata or None, "external_customer_id": customers},
-            )
+            return filters.model_copy(update={"metadata": metadata or None, "external_customer_id": customers})
     return None
 
 
