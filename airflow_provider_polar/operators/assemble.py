@@ -92,14 +92,13 @@ class PolarAssembleExportOperator(PolarExportingOperator):
 
     def _assembly(self, directory: Directory, filters: EventFilters) -> Assembly:
         from airflow_provider_polar.engine.exporting.shards import Assembly, window_of
-        from airflow_provider_polar.engine.files.layout import FileLayout
 
         reader = self._reader(filters)
 
         def export_again(shard: EventWindow, before: Manifest) -> Manifest:
-            said = dict(before.layout)
-            layout = FileLayout.choose(include_fields=said.pop("fields"), **said)
             on_incomplete = "fail" if before.complete else "warn"
-            return self._window_export(reader, directory, shard, filters, layout, on_incomplete=on_incomplete).run()
+            return self._window_export(
+                reader, directory, shard, filters, before.layout, on_incomplete=on_incomplete
+            ).run()
 
         return Assembly(reader, directory, [window_of(shard) for shard in self.plan], filters, export_again)

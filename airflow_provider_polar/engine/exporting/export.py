@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -18,14 +18,16 @@ from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter,
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, digest, write_manifest
 from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLog
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
-from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
+from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport
-from airflow_provider_polar.engine.reading.slices import Plan
+from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport, counted_in
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
 from airflow_provider_polar.wording import number_of
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.engine.reading.reader import CompleteReader
 
 OnIncomplete = Literal["fail", "warn"]
 TARGET_ROWS = 10_000
@@ -38,16 +40,6 @@ _ROUNDS = 3
 _NEEDED = ("id", "timestamp")
 
 log = logging.getLogger(__name__)
-
-
-class Reader(Protocol):
-    """What an export needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
-
-    def plan(self, window: EventWindow, *, target_rows: int) -> Plan: ...
-    def read(
-        self, window: EventWindow, sink: Callable[[list[EventRow], SliceReport], None], *, page: RowPage | None = None
-    ) -> SliceReport: ...
-    def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]: ...
 
 
 class _Stopped(Exception):
@@ -67,7 +59,7 @@ class WindowExport:
 
     def __init__(
         self,
-        reader: Reader,
+        reader: CompleteReader,
         directory: Directory,
         window: EventWindow,
         filters: EventFilters,
@@ -92,7 +84,6 @@ class WindowExport:
         self.manifest_name = self._name.manifest
         key = [RECORD_VERSION, server, window.to_dict(), filters.to_dict(), layout.to_dict(), target_rows]
         self._staging = Staging(directory, self._name, digest(key))
-        self._dropped = [name for name in EVENT_FIELDS if name not in (*_NEEDED, *layout.fields.known)]
         self._page: RowPage | None = None
         self._stop = threading.Event()
 
@@ -113,7 +104,9 @@ class WindowExport:
     def _run(self) -> Manifest:
         self._staging.open()
         if self._staging.slices is None:
-            self._staging.plan(self._plan())
+            plan = self.reader.plan(self.window, target_rows=self.target_rows)
+            self._page = plan.page
+            self._staging.plan(plan.slices)
         slices = self._staging.slices or []
         done = sum(slice_.rows for slice_ in slices)
         if self._staging.resumed:
@@ -133,12 +126,6 @@ class WindowExport:
             self._report_missing(manifest)
         self._publish(manifest)
         return manifest
-
-    def _plan(self) -> list[tuple[EventWindow, int]]:
-        """Slices of about the target's size. They depend on the events alone, and so do the files."""
-        plan = self.reader.plan(self.window, target_rows=self.target_rows)
-        self._page = plan.page if len(plan.slices) == 1 else None
-        return plan.slices
 
     def _read(self, slices: Sequence[Slice]) -> None:
         self._stop.clear()
@@ -161,7 +148,7 @@ class WindowExport:
         with using_local_disk(tempfile.gettempdir()):
             temporary = tempfile.TemporaryDirectory(prefix="polar-export-")
         with temporary as folder, LocalFileWriter(folder, self.layout) as writer:
-            for _, rows in self._staging.replay(slice_):
+            for rows in self._staging.replay(slice_):
                 writer.write(rows)
             stretches = slice_.stretches
             report = self._read_on(slice_, writer)
@@ -188,13 +175,15 @@ class WindowExport:
 
     def _kept(self, row: EventRow) -> dict[str, msgspec.Raw]:
         # What the user leaves out of the files, such as personal data, is not to lie in the store meanwhile either.
-        if not self._dropped and self.layout.fields.extra:
+        if self.layout.fields == FieldChoice():
             return row.values
         return {name: raw for name, raw in row.values.items() if name in _NEEDED or self.layout.fields.keeps(name)}
 
     def _prove(self, slices: Sequence[Slice]) -> list[Discrepancy]:
         """Counts the window again; the slices that changed meanwhile are read again, a few times."""
-        if self._is_self_proved(slices):
+        reports = [report for slice_ in slices for report in slice_.reports]
+        if not self._staging.resumed and len(reports) == 1 and reports[0].self_proved:
+            # All of the window came in one response of just now, whose count is then its proof.
             return []
         for attempt in range(_ROUNDS + 1):
             changed = self.reader.verify([report for slice_ in slices for report in slice_.reports])
@@ -209,26 +198,20 @@ class WindowExport:
                 self._read(parts)
         return [Discrepancy(window.start, window.end, 0, 0, ARRIVING) for window in changed]
 
-    def _is_self_proved(self, slices: Sequence[Slice]) -> bool:
-        """Whether all of the window came in one response of just now, whose count is then its proof."""
-        reports = [report for slice_ in slices for report in slice_.reports]
-        return not self._staging.resumed and len(reports) == 1 and reports[0].self_proved
-
     def _manifest(self, slices: Sequence[Slice], arriving: Sequence[Discrepancy]) -> Manifest:
         files = [
             replace(file, path=f"{self._name}.part-{number:04d}-{file.sha256[:8]}{self.layout.extension}")
             for number, file in enumerate(self._staging.files(), 1)
         ]
         reports = [report for slice_ in slices for report in slice_.reports]
-        missing = [found for report in reports for found in report.missing] + [*arriving]
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
-            layout=self.layout.to_dict(),
+            **self.layout.to_dict(),
             rows=sum(report.rows for report in reports),
-            counted=reports[0].before + sum(report.inside for report in reports) + reports[-1].after,
+            counted=counted_in(reports),
             repeated=sum(report.repeated for report in reports),
-            missing=[found.to_dict() for found in missing],
+            missing=[*(found for report in reports for found in report.missing), *arriving],
             files=files,
         )
 
@@ -243,7 +226,7 @@ class WindowExport:
             raise PolarIncompleteError(
                 f"{message}. Nothing is published; a retry reads only these slices again. Rows that stay missing are "
                 "for Polar's support, and on_incomplete='warn' publishes without them",
-                missing=manifest.missing,
+                missing=msgspec.to_builtins(manifest.missing),
             )
         self._log.warning("%s", message)
 
@@ -258,12 +241,12 @@ class WindowExport:
         """
         self._staging.publish([file.path for file in manifest.files])
         self._staging.require_own()
-        write_manifest(self.directory, self.manifest_name, manifest.to_bytes(), manifest.files)
+        write_manifest(self.directory, self.manifest_name, manifest)
         self._staging.close()
 
 
-def _place(missing: dict[str, Any]) -> str:
-    window = f"[{missing['start']}, {missing['end']})"
-    if not missing["counted"]:
-        return f"{window}: {missing['reason']}"
-    return f"{window}: {missing['counted']} counted, {missing['given']} given ({missing['reason']})"
+def _place(found: Discrepancy) -> str:
+    window = str(EventWindow(found.start, found.end))
+    if not found.counted:
+        return f"{window}: {found.reason}"
+    return f"{window}: {found.counted} counted, {found.given} given ({found.reason})"

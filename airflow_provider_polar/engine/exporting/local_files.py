@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from types import TracebackType
 from typing import IO, Self
 
 from airflow_provider_polar.api.rows import EventRow
@@ -54,16 +53,13 @@ class LocalFileWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
+    def __exit__(self, *_: object) -> None:
+        unfinished: list[RowWriter | IO[bytes] | None] = [self._writer, self._file]
+        for one in unfinished:
             # What a full disk refuses was said already when it was written.
             with suppress(OSError):
-                if self._writer is not None:
-                    self._writer.close()
-            with suppress(OSError):
-                self._file.close()
+                if one is not None:
+                    one.close()
 
     def write(self, rows: Sequence[EventRow]) -> None:
         """Writes events in (timestamp, id) order.
@@ -71,19 +67,16 @@ class LocalFileWriter:
         :raises PolarLocalDiskError: the worker's disk refuses them; a retry goes on from what is staged.
         """
         with using_local_disk(self._folder):
-            self._write(rows)
-
-    def _write(self, rows: Sequence[EventRow]) -> None:
-        for row in rows:
-            if self._writer is None:
-                self._file = open(os.path.join(self._folder, f"{len(self._files) + 1:04d}"), "wb")  # noqa: SIM115
-                self._writer = self._layout.open(self._file)
-                self._first = row.timestamp
-            self._size += self._writer.write(row)
-            self._rows += 1
-            self._last = row.timestamp
-            if self._layout.is_full(self._rows, self._size):
-                self._roll()
+            for row in rows:
+                if self._writer is None:
+                    self._file = open(os.path.join(self._folder, f"{len(self._files) + 1:04d}"), "wb")  # noqa: SIM115
+                    self._writer = self._layout.open(self._file)
+                    self._first = row.timestamp
+                self._size += self._writer.write(row)
+                self._rows += 1
+                self._last = row.timestamp
+                if self._layout.is_full(self._rows, self._size):
+                    self._roll()
 
     def finish(self) -> list[FileEntry]:
         """Ends the last file and returns all, by their local paths; none where there was no event.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.manifest import ExportName, TornManifestError, exports_in, read_manifest
@@ -20,15 +20,10 @@ from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
-Lookback = timedelta | int
+if TYPE_CHECKING:
+    from airflow_provider_polar.engine.reading.reader import CompleteReader
 
 log = logging.getLogger(__name__)
-
-
-class Counter(Protocol):
-    """What is needed of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
-
-    def count(self, window: EventWindow) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,7 @@ class Comparison:
     :param equal: windows that were exported completely and whose count is their manifest's.
     :param changed: windows whose count is another one: late events came in, or events went.
     :param incomplete: windows whose manifest says that events are missing, or is torn.
-    :param unexported: spans of time without a manifest.
+    :param unexported: windows of time without a manifest.
     """
 
     equal: tuple[EventWindow, ...] = ()
@@ -47,17 +42,19 @@ class Comparison:
     unexported: tuple[EventWindow, ...] = ()
 
 
-def compare(counter: Counter, directory: Directory, exports: Sequence[ExportName], within: EventWindow) -> Comparison:
-    """Asks for the count of each window that was exported completely.
+def compare(
+    reader: CompleteReader, directory: Directory, exports: Sequence[ExportName], within: EventWindow
+) -> Comparison:
+    """Requests the count of each window that was exported completely.
 
     :param exports: what was exported, adjacent or not, overlapping or not, in one layout or several.
-    :param within: the span of time in which what none of them covers is unexported.
+    :param within: the window in which what none of them covers is unexported.
     :raises PolarSourceError: a manifest has a newer schema.
     """
     found: dict[str, list[EventWindow]] = {"equal": [], "changed": [], "incomplete": [], "unexported": []}
     cursor = within.start
     for window, names in groupby(sorted(exports, key=lambda e: e.window), key=lambda export: export.window):
-        state = _state(counter, directory, window, list(names))
+        state = _state(reader, directory, window, list(names))
         if state is None:
             continue
         found[state].append(window)
@@ -69,7 +66,9 @@ def compare(counter: Counter, directory: Directory, exports: Sequence[ExportName
     return Comparison(**{state: tuple(windows) for state, windows in found.items()})
 
 
-def _state(counter: Counter, directory: Directory, window: EventWindow, exports: Sequence[ExportName]) -> str | None:
+def _state(
+    reader: CompleteReader, directory: Directory, window: EventWindow, exports: Sequence[ExportName]
+) -> str | None:
     """What a window is, None if its manifests have gone since they were listed."""
     manifests = []
     for export in exports:
@@ -83,10 +82,10 @@ def _state(counter: Counter, directory: Directory, window: EventWindow, exports:
         return None
     if not all(manifest.complete for manifest in there):
         return "incomplete"
-    return "equal" if {counter.count(window)} == {manifest.counted for manifest in there} else "changed"
+    return "equal" if {reader.count(window)} == {manifest.counted for manifest in there} else "changed"
 
 
-def check_lookback(lookback: Lookback | None) -> None:
+def check_lookback(lookback: timedelta | int | None) -> None:
     """Checks that a look-back is a positive length of time or a positive number of windows.
 
     :raises PolarConfigurationError: it is neither.
@@ -100,12 +99,12 @@ def check_lookback(lookback: Lookback | None) -> None:
 
 
 def look_back(
-    counter: Counter,
+    reader: CompleteReader,
     directory: Directory,
     filters: EventFilters,
     layout: FileLayout,
     window: EventWindow,
-    lookback: Lookback,
+    lookback: timedelta | int,
 ) -> Comparison:
     """Compares the exported windows before ``window``.
 
@@ -119,7 +118,7 @@ def look_back(
     windows = [export.window for export in earlier]
     start = _windows_back(windows, window, lookback) if isinstance(lookback, int) else _back(window.start, lookback)
     within = EventWindow(start, window.start)
-    return compare(counter, directory, [export for export in earlier if export.window.start >= start], within)
+    return compare(reader, directory, [export for export in earlier if export.window.start >= start], within)
 
 
 def _windows_back(earlier: Sequence[EventWindow], window: EventWindow, number: int) -> datetime:

@@ -6,25 +6,26 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Any, Self
 
+import msgspec
+
 from airflow_provider_polar import __version__
 from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.reading.reports import Discrepancy
 from airflow_provider_polar.engine.window import MICROSECOND, EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarSourceError
 
 SCHEMA_VERSION = 1
-MANIFEST = ".manifest.json"
 _MOMENT = r"\d{8}T\d{6}(?:\.\d{6})?Z"
 _NAME = re.compile(rf"events_({_MOMENT})_({_MOMENT})((?:_[0-9a-f]{{8}})?)((?:-[0-9a-f]{{8}})?)(?=\.)")
-
-_ANY = EventWindow("0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z")  # type: ignore[arg-type]
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ def _filters_tag(filters: EventFilters) -> str:
     return f"_{digest(given)[:8]}" if given else ""
 
 
-def _layout_tag(layout: Mapping[str, Any]) -> str:
-    return "" if layout == FileLayout().to_dict() else f"-{digest(layout)[:8]}"
+def _layout_tag(layout: FileLayout) -> str:
+    return "" if layout == FileLayout() else f"-{digest(layout.to_dict())[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,9 @@ class ExportName:
     layout_tag: str = ""
 
     @classmethod
-    def of(cls, window: EventWindow, filters: EventFilters, layout: FileLayout | Mapping[str, Any]) -> Self:
-        """The name of an export; the layout may be what a manifest says of it."""
-        said = layout.to_dict() if isinstance(layout, FileLayout) else layout
-        return cls(window, _filters_tag(filters), _layout_tag(said))
+    def of(cls, window: EventWindow, filters: EventFilters, layout: FileLayout) -> Self:
+        """The name of an export."""
+        return cls(window, _filters_tag(filters), _layout_tag(layout))
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
@@ -81,7 +81,12 @@ class ExportName:
     @property
     def manifest(self) -> str:
         """The name of the window's manifest."""
-        return f"{self}{MANIFEST}"
+        return f"{self}.manifest.json"
+
+    @property
+    def staging_record(self) -> str:
+        """Where the record of the export lies while it is staged."""
+        return f"_incomplete/{self}/staging.json"
 
     def is_like(self, other: ExportName) -> bool:
         """Whether another window is exported with the same filters in the same layout."""
@@ -96,19 +101,12 @@ class ExportName:
         return self.window.start <= other.window.start and other.window.end <= self.window.end
 
 
-def manifest_name(window: EventWindow, filters: EventFilters, layout: FileLayout | Mapping[str, Any]) -> str:
-    """The name of a window's manifest."""
-    return ExportName.of(window, filters, layout).manifest
-
-
-def exports_in(
-    directory: Directory, filters: EventFilters, layout: FileLayout | Mapping[str, Any] | None = None
-) -> list[ExportName]:
+def exports_in(directory: Directory, filters: EventFilters, layout: FileLayout | None = None) -> list[ExportName]:
     """The exports that have a manifest in a directory, for the same filters, in order of time.
 
     :param layout: only those laid out so; None for every layout.
     """
-    tag = None if layout is None else ExportName.of(_ANY, filters, layout).layout_tag
+    tag = None if layout is None else _layout_tag(layout)
     found = [
         name
         for name in _manifests(directory)
@@ -129,11 +127,11 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
 
     :param is_mine: whether ``own`` has no other export under way just now.
     """
-    ends = compact(own.window.start), compact(own.window.end - MICROSECOND)
-    listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{_common(*ends)}")}
+    common = _common(compact(own.window.start), compact(own.window.end - MICROSECOND))
+    listed = {name: ExportName.parse(name) for name in directory.sizes(f"events_{common}")}
     inside = {name: of for name, of in listed.items() if of and own.is_like(of) and own.holds(of)}
     # The order counts: an export that is not under way any more has written its manifest before it is read here.
-    exporting = {of for of in {*inside.values()} - {own} if directory.size(staging_record(of)) is not None}
+    exporting = {of for of in {*inside.values()} - {own} if directory.size(of.staging_record) is not None}
     loose = {name for name, of in inside.items() if name != of.manifest and of not in exporting}
     current = read_manifest_or_none(directory, own.manifest)
     loose -= {file.path for file in current.files} if current else set()
@@ -155,11 +153,6 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
 def _common(one: str, other: str) -> str:
     """What two texts begin with alike."""
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
-
-
-def staging_record(name: ExportName) -> str:
-    """Where the record of an export lies while it is staged."""
-    return f"_incomplete/{name}/staging.json"
 
 
 def digest(value: Any) -> str:
@@ -186,60 +179,54 @@ class FileEntry:
     first_timestamp: str
     last_timestamp: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """An exported window. It holds nothing of when or by which run it was written: the same export, the same bytes.
 
+    The file has its fields, in this order; those of the layout are what :meth:`FileLayout.to_dict` says.
+
     :param window: what was exported.
     :param filters: the filters in force.
-    :param layout: format, compression, fields and file limits.
     :param rows: events in the files, each once.
     :param counted: what the API counts in the whole milliseconds that hold the window, with what it counts twice or
         does not give. That it counts as many later is a good sign, and no proof: events can go and come.
     :param repeated: how many times an event was counted again.
+    :param complete: whether every event that the API counts is in the files; follows from ``missing``.
     :param missing: where the API counts events that it does not give; empty if the export is complete.
     :param files: the files, in order of time.
+    :param pieces: of a window that was assembled of several shards, what their manifests said.
     """
 
+    schema_version: int = SCHEMA_VERSION
+    provider_version: str = __version__
     window: EventWindow
     filters: dict[str, Any]
-    layout: dict[str, Any]
+    file_format: str
+    compression: str | None
+    fields: Sequence[str]
+    max_file_rows: int | None
+    max_file_bytes: int | None
     rows: int
     counted: int
-    repeated: int = 0
-    missing: Sequence[dict[str, Any]] = ()
-    files: Sequence[FileEntry] = ()
-    provider_version: str = field(default=__version__)
+    repeated: int
+    complete: bool = True
+    missing: Sequence[Discrepancy] = ()
+    files: Sequence[FileEntry]
+    pieces: Sequence[Manifest] | msgspec.UnsetType = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "complete", not self.missing)
 
     @property
-    def complete(self) -> bool:
-        """Whether every event that the API counts is in the files."""
-        return not self.missing
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "provider_version": self.provider_version,
-            "window": self.window.to_dict(),
-            "filters": self.filters,
-            **self.layout,
-            "rows": self.rows,
-            "counted": self.counted,
-            "repeated": self.repeated,
-            "complete": self.complete,
-            "missing": list(self.missing),
-            "files": [file.to_dict() for file in self.files],
-        }
+    def layout(self) -> FileLayout:
+        """How the files are laid out."""
+        fields = FieldChoice.of_columns(self.fields)
+        return FileLayout(self.file_format, self.compression, fields, self.max_file_rows, self.max_file_bytes)
 
     def to_bytes(self) -> bytes:
         """The manifest's file."""
-        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(msgspec.to_builtins(self), indent=1, ensure_ascii=False).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str) -> Self:
@@ -256,18 +243,7 @@ class Manifest:
                     f"{where} has schema version {value['schema_version']}, this provider reads {SCHEMA_VERSION}: "
                     "upgrade it, or export the window again"
                 )
-            layout = ("file_format", "compression", "fields", "max_file_rows", "max_file_bytes")
-            return cls(
-                window=EventWindow.from_dict(value["window"]),
-                filters=value["filters"],
-                layout={name: value[name] for name in layout},
-                rows=value["rows"],
-                counted=value["counted"],
-                repeated=value["repeated"],
-                missing=tuple(value["missing"]),
-                files=tuple(FileEntry(**file) for file in value["files"]),
-                provider_version=value["provider_version"],
-            )
+            return msgspec.convert(value, cls)
         except (ValueError, KeyError, TypeError) as error:
             raise TornManifestError(
                 f"{where} is not a manifest of an export ({type(error).__name__}); a new export replaces it"
@@ -294,15 +270,15 @@ def read_manifest_or_none(directory: Directory, name: str) -> Manifest | None:
         return None
 
 
-def write_manifest(directory: Directory, name: str, content: bytes, files: Sequence[FileEntry]) -> None:
+def write_manifest(directory: Directory, name: str, manifest: Manifest) -> None:
     """Puts a manifest in one step, and looks whether the files that it names are there.
 
     :raises PolarDestinationError: they are not, because another run exports the same window; a retry helps.
     """
-    directory.write(name, content)
-    prefixes = {file.path.partition(".part-")[0] + "." for file in files}
+    directory.write(name, manifest.to_bytes())
+    prefixes = {file.path.partition(".part-")[0] + "." for file in manifest.files}
     there = {path: size for prefix in sorted(prefixes) for path, size in directory.sizes(prefix).items()}
-    for file in files:
+    for file in manifest.files:
         if there.get(file.path) != file.bytes:
             raise PolarDestinationError(
                 f"{directory.url_of(file.path)} is gone or cut short just after it was written: another run exports "

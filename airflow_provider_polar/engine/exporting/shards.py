@@ -1,31 +1,33 @@
-"""A window exported in shards by several workers: cut into balanced shards, and put together again with a proof."""
+"""A window exported in shards by several workers: divided into balanced shards, and put together again with a proof."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.engine.exporting.manifest import (
     ExportName,
     Manifest,
-    TornManifestError,
     exports_in,
     read_manifest_or_none,
     remove_unnamed,
-    staging_record,
     write_manifest,
 )
 from airflow_provider_polar.engine.exporting.staging import remove_staging
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError, PolarSourceError
 from airflow_provider_polar.wording import number_of
+
+if TYPE_CHECKING:
+    from airflow_provider_polar.engine.reading.reader import CompleteReader
 
 ROUNDS = 3
 """How often shards that gained events meanwhile are exported again before the rest is left to a retry."""
@@ -33,14 +35,7 @@ ROUNDS = 3
 log = logging.getLogger(__name__)
 
 
-class Planner(Protocol):
-    """What planning needs of :class:`~airflow_provider_polar.engine.reading.reader.CompleteReader`."""
-
-    def count(self, window: EventWindow) -> int: ...
-    def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan: ...
-
-
-def plan_shards(reader: Planner, window: EventWindow, shards: int) -> list[tuple[EventWindow, int]]:
+def plan_shards(reader: CompleteReader, window: EventWindow, shards: int) -> list[tuple[EventWindow, int]]:
     """At most ``shards`` adjacent windows of about equally many events, and how many each holds."""
     # Four slices a shard: a shard is then at most an eighth off, at few requests.
     plan = reader.plan(window, target_rows=lambda total: max(MAX_LIMIT, total // (4 * shards)))
@@ -48,12 +43,12 @@ def plan_shards(reader: Planner, window: EventWindow, shards: int) -> list[tuple
 
 
 def balance(slices: Sequence[tuple[EventWindow, int]], shards: int) -> list[tuple[EventWindow, int]]:
-    """Adjacent slices joined into at most ``shards`` windows, each cut where the sum is nearest to its share."""
+    """Adjacent slices joined into at most ``shards`` windows, each ending where the sum is nearest to its share."""
     sums = [0]
     for _, count in slices:
         sums.append(sums[-1] + count)
-    cuts = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / shards)) for k in range(1, shards)})
-    edges = [0, *(cut for cut in cuts if 0 < cut < len(slices)), len(slices)]
+    ends = sorted({min(range(len(sums)), key=lambda i: abs(sums[i] - sums[-1] * k / shards)) for k in range(1, shards)})
+    edges = [0, *(end for end in ends if 0 < end < len(slices)), len(slices)]
     return [
         (EventWindow(slices[first][0].start, slices[last - 1][0].end), sums[last] - sums[first])
         for first, last in pairwise(edges)
@@ -73,7 +68,7 @@ class Assembly:
 
     def __init__(
         self,
-        reader: Planner,
+        reader: CompleteReader,
         directory: Directory,
         shards: Sequence[EventWindow],
         filters: EventFilters,
@@ -99,7 +94,7 @@ class Assembly:
             counted = self.reader.count(self.window)
             if counted == sum(manifest.counted for manifest in manifests):
                 whole = self._join(manifests)
-                self._publish(whole, manifests)
+                self._publish(whole)
                 return whole
             manifests = [self._up_to_date(manifest) for manifest in manifests]
         raise PolarIncompleteError(
@@ -112,8 +107,9 @@ class Assembly:
         there = exports_in(self.directory, self.filters)
         kept: dict[ExportName, Manifest] = {}
         for name in there:
-            if name.window == self.window:
-                kept |= {self._name_of(manifest): manifest for manifest in self._kept_by(name)}
+            earlier = read_manifest_or_none(self.directory, name.manifest) if name.window == self.window else None
+            if earlier is not None:
+                kept |= {self._name_of(manifest): manifest for manifest in (earlier, *(earlier.pieces or ()))}
         self._earlier = set(kept)
         of_shards = [name for name in {*there, *kept} if name.window in self.shards]
         layouts = {name.layout_tag for name in of_shards}
@@ -138,18 +134,6 @@ class Assembly:
     def _name_of(self, manifest: Manifest) -> ExportName:
         return ExportName.of(manifest.window, self.filters, manifest.layout)
 
-    def _kept_by(self, whole: ExportName) -> list[Manifest]:
-        """What the manifest of a whole says of itself and of its shards."""
-        content = self.directory.read(whole.manifest)
-        where = self.directory.url_of(whole.manifest)
-        try:
-            joined = [] if content is None else [Manifest.from_bytes(content, where)]
-            shards = [] if content is None else json.loads(content).get("pieces", ())
-            return joined + [Manifest.from_bytes(json.dumps(shard).encode(), where) for shard in shards]
-        except TornManifestError as error:
-            log.warning("%s", error)
-            return []
-
     def _manifest_of(self, name: ExportName, kept: dict[ExportName, Manifest]) -> Manifest:
         manifest = read_manifest_or_none(self.directory, name.manifest) or kept.get(name)
         if manifest is None:
@@ -160,7 +144,7 @@ class Assembly:
 
     def _uninterrupted(self, manifest: Manifest) -> Manifest:
         """A shard's export that was killed goes on here, so that nothing of it stays behind."""
-        if self.directory.size(staging_record(self._name_of(manifest))) is None:
+        if self.directory.size(self._name_of(manifest).staging_record) is None:
             return manifest
         return self._export(manifest.window, manifest)
 
@@ -175,25 +159,22 @@ class Assembly:
         return Manifest(
             window=self.window,
             filters=self.filters.to_dict(),
-            layout=manifests[0].layout,
+            **manifests[0].layout.to_dict(),
             rows=sum(manifest.rows for manifest in manifests),
             counted=sum(manifest.counted for manifest in manifests),
             repeated=sum(manifest.repeated for manifest in manifests),
             missing=[found for manifest in manifests for found in manifest.missing],
             files=[file for manifest in manifests for file in manifest.files],
+            pieces=[replace(m, pieces=msgspec.UNSET) for m in manifests] if len(manifests) > 1 else msgspec.UNSET,
         )
 
-    def _publish(self, whole: Manifest, manifests: Sequence[Manifest]) -> None:
-        content = whole.to_dict()
-        if len(manifests) > 1:
-            content["pieces"] = [manifest.to_dict() for manifest in manifests]
-        encoded = json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+    def _publish(self, whole: Manifest) -> None:
         # The shards of an earlier plan are in the whole that is there until this one replaces it.
         for name in self._earlier:
             if name != self.name and name.is_like(self.name) and name.window not in self.shards:
                 remove_staging(self.directory, name)
                 self.directory.remove(name.manifest)
-        write_manifest(self.directory, self.name.manifest, encoded, whole.files)
+        write_manifest(self.directory, self.name.manifest, whole)
         for name in exports_in(self.directory, self.filters, whole.layout):
             if name != self.name and name.window in self.shards and self._is_assembled(name, whole):
                 self.directory.remove(name.manifest)

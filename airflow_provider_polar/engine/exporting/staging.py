@@ -9,18 +9,16 @@ this goes. (Names that begin with ``_`` are skipped by most tools that read whol
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 import logging
 import threading
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -30,27 +28,17 @@ from airflow_provider_polar.engine.exporting.manifest import (
     FileEntry,
     compact,
     remove_unnamed,
-    staging_record,
 )
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 
-RECORD_VERSION = 2
-_REPORT = [entry.name for entry in dataclasses.fields(SliceReport) if entry.name not in ("window", "missing")]
+RECORD_VERSION = 3
+T = TypeVar("T")
 _ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 log = logging.getLogger(__name__)
-
-
-def _report_to_dict(report: SliceReport) -> dict[str, Any]:
-    """A proved report as plain JSON."""
-    return {**report.window.to_dict(), **{name: getattr(report, name) for name in _REPORT}}
-
-
-def _report_from_dict(value: dict[str, Any]) -> SliceReport:
-    return SliceReport(EventWindow.from_dict(value), **{name: value[name] for name in _REPORT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +53,6 @@ class Segment:
     path: str
     sha256: str
     report: SliceReport
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"path": self.path, "sha256": self.sha256, "report": _report_to_dict(self.report)}
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Self:
-        """The reverse of :meth:`to_dict`."""
-        return cls(value["path"], value["sha256"], _report_from_dict(value["report"]))
 
 
 @dataclass(slots=True)
@@ -94,6 +73,18 @@ class Slice:
     files: list[FileEntry] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Refuses what contradicts itself.
+
+        :raises ValueError: the reports or segments do not meet, or the files do not hold the rows.
+        """
+        if self.finished:
+            _check_adjacent([report.window for report in self.reports], self.window)
+            if sum(file.rows for file in self.files) != self.rows:
+                raise ValueError(f"the files of {self.window} do not hold its rows")
+        if self.segments:
+            _check_adjacent([report.window for report in self.stretches], EventWindow(self.window.start, self.up_to))
+
     @property
     def finished(self) -> bool:
         """Whether it has been read, and proved: what could not be proved is read again by the next attempt."""
@@ -109,39 +100,6 @@ class Slice:
         """The reports of the stretches that the segments hold, adjacent from the slice's start."""
         # The last report of a stretch tells of all of it.
         return list({segment.report.window.start: segment.report for segment in self.segments}.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {
-            **self.window.to_dict(),
-            "expected": self.expected,
-            "reports": [_report_to_dict(report) for report in self.reports] if self.finished else [],
-            "files": [file.to_dict() for file in self.files],
-            "segments": [segment.to_dict() for segment in self.segments],
-        }
-
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Self:
-        """The reverse of :meth:`to_dict`; a slice that was not proved comes back as one that was not read.
-
-        :raises ValueError: it contradicts itself.
-        """
-        slice_ = cls(
-            EventWindow.from_dict(value),
-            value["expected"],
-            [_report_from_dict(report) for report in value["reports"]],
-            [FileEntry(**file) for file in value["files"]],
-            [Segment.from_dict(segment) for segment in value["segments"]],
-        )
-        if slice_.reports:
-            _check_adjacent([report.window for report in slice_.reports], slice_.window)
-            if sum(file.rows for file in slice_.files) != slice_.rows:
-                raise ValueError(f"the files of {slice_.window} do not hold its rows")
-        if slice_.segments:
-            _check_adjacent(
-                [report.window for report in slice_.stretches], EventWindow(slice_.window.start, slice_.up_to)
-            )
-        return slice_
 
     @property
     def up_to(self) -> datetime:
@@ -163,7 +121,7 @@ def _check_adjacent(windows: Sequence[EventWindow], whole: EventWindow) -> None:
 
 def remove_staging(directory: Directory, name: ExportName) -> None:
     """Removes all that is staged of an export, the record last."""
-    record = staging_record(name)
+    record = name.staging_record
     _remove_staged(directory, record)
     directory.remove(record)
     directory.remove_empty(record.rpartition("/")[0])
@@ -188,7 +146,7 @@ class Staging:
         self.resumed = False
         self._directory = directory
         self._name = name
-        self._record = staging_record(name)
+        self._record = name.staging_record
         self._folder = self._record.rpartition("/")[0]
         self._key = key
         self._owner = uuid.uuid4().hex
@@ -204,29 +162,34 @@ class Staging:
         :raises PolarDestinationError: it cannot.
         """
         try:
-            left = self._left_behind()
+            self.slices = self._left_behind()
         except PolarDestinationError as error:
             log.warning("%s: what an earlier attempt staged is not taken up", error)
-            left = None
-        self.slices = left
-        if left is None:
+        if self.slices is None:
             # What the record of other parameters names goes before that record does.
             _remove_staged(self._directory, self._record)
         self.resumed = any(slice_.finished or slice_.segments for slice_ in self.slices or ())
         self._save()
 
     def _left_behind(self) -> list[Slice] | None:
-        try:
-            value = json.loads(self._directory.read(self._record) or b"{}")
-            self._published = [str(name) for name in value.get("published", ())]
-            if value.get("key") != self._key or value["slices"] is None:
-                return None
-            slices = [Slice.from_dict(slice_) for slice_ in value["slices"]]
-            _check_adjacent([slice_.window for slice_ in slices], self._name.window)
-            return slices
-        except (ValueError, KeyError, TypeError, AttributeError):
-            # A disk can keep half a record of a machine that lost its power.
+        record = self._read_record()
+        self._published = record.get("published", [])
+        if record.get("key") != self._key or record.get("slices") is None:
             return None
+        try:
+            slices = msgspec.convert(record["slices"], list[Slice])
+            _check_adjacent([slice_.window for slice_ in slices], self._name.window)
+        except ValueError:
+            return None
+        return slices
+
+    def _read_record(self) -> dict[str, Any]:
+        """What the record says; nothing where a machine that lost its power has left half of it."""
+        try:
+            record = msgspec.json.decode(self._directory.read(self._record) or b"")
+        except ValueError:
+            return {}
+        return record if isinstance(record, dict) else {}
 
     def plan(self, slices: Sequence[tuple[EventWindow, int]]) -> None:
         """Enters the slices that the window is read in."""
@@ -238,14 +201,15 @@ class Staging:
         if not slice_.finished:
             return False
         for file in slice_.files:
-            if self._sha256(file.path) != file.sha256:
+            if self._given(self._directory.sha256, file.path) != file.sha256:
                 log.warning("%s is gone or damaged: %s is read again", self._url(file.path), slice_.window)
                 return False
         return True
 
-    def _sha256(self, path: str) -> str | None:
+    def _given(self, read: Callable[[str], T | None], path: str) -> T | None:
+        """What the store gives of a staged object; None, and a warning, where it fails."""
         try:
-            return self._directory.sha256(f"{self._folder}/{path}")
+            return read(f"{self._folder}/{path}")
         except PolarDestinationError as error:
             log.warning("%s", error)
             return None
@@ -253,19 +217,15 @@ class Staging:
     def _url(self, path: str) -> str:
         return self._directory.url_of(f"{self._folder}/{path}")
 
-    def replay(self, slice_: Slice) -> list[tuple[Segment, list[EventRow]]]:
+    def replay(self, slice_: Slice) -> list[list[EventRow]]:
         """The rows of a slice's segments, as far as they are undamaged; what follows them is dropped."""
-        whole: list[tuple[Segment, list[EventRow]]] = []
+        whole: list[list[EventRow]] = []
         for segment in slice_.segments:
-            try:
-                content = self._directory.read(f"{self._folder}/{segment.path}") or b""
-            except PolarDestinationError as error:
-                log.warning("%s", error)
-                content = b""
+            content = self._given(self._directory.read, segment.path) or b""
             if hashlib.sha256(content).hexdigest() != segment.sha256:
                 log.warning("%s is gone or damaged: its events are read again", self._url(segment.path))
                 break
-            whole.append((segment, [EventRow(values) for values in _ROWS.decode(zlib.decompress(content))]))
+            whole.append([EventRow(values) for values in _ROWS.decode(zlib.decompress(content))])
         with self._lock:
             self._going += [segment.path for segment in slice_.segments[len(whole) :]]
             slice_.segments = slice_.segments[: len(whole)]
@@ -342,11 +302,7 @@ class Staging:
             )
 
     def _is_own(self) -> bool:
-        try:
-            value = json.loads(self._directory.read(self._record) or b"{}")
-            return isinstance(value, dict) and value.get("owner") == self._owner
-        except ValueError:
-            return False
+        return self._read_record().get("owner") == self._owner
 
     def close(self) -> None:
         """Removes what is staged, the record last, and of the window's objects those that no manifest names."""
@@ -357,13 +313,12 @@ class Staging:
         remove_staging(self._directory, self._name)
 
     def _save(self) -> None:
-        slices = self.slices
         record = {
             "of": str(self._name),
             "key": self._key,
             "owner": self._owner,
             "published": self._published,
             "going": self._going,
-            "slices": None if slices is None else [slice_.to_dict() for slice_ in slices],
+            "slices": self.slices,
         }
-        self._directory.write(self._record, json.dumps(record, separators=(",", ":")).encode())
+        self._directory.write(self._record, msgspec.json.encode(record))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from airflow_provider_polar.engine.files.packages import installed
 
 _BUFFER = 1 << 16
-_COMPRESSED_CHUNK = 1 << 14
+_COMPRESSED = 1 << 14
 _EMPTY = "the file is empty; not even an empty file is so when it is compressed"
 
 
@@ -62,11 +62,6 @@ def _write_zstd(raw: IO[bytes]) -> IO[bytes]:
     return cast(IO[bytes], zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False))
 
 
-@contextmanager
-def _read_zstd(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    yield io.BufferedReader(_ZstdFrames(raw), _BUFFER)
-
-
 class _ZstdFrames(io.RawIOBase):
     """The content of a Zstandard file, frame by frame: zstandard's own reader takes a file that is cut for whole."""
 
@@ -84,7 +79,7 @@ class _ZstdFrames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self._content:
-            if not self._compressed and not (compressed := self._raw.read(_COMPRESSED_CHUNK)):
+            if not self._compressed and not (compressed := self._raw.read(_COMPRESSED)):
                 return self._end()
             self._decompress(self._compressed or compressed)
         size = min(len(buffer), len(self._content))
@@ -111,14 +106,9 @@ class _ZstdFrames(io.RawIOBase):
         return 0
 
 
-@contextmanager
-def _read_plain(raw: IO[bytes]) -> Iterator[IO[bytes]]:
-    yield raw
-
-
-_PLAIN = Codec("", lambda raw: raw, _read_plain)
+_PLAIN = Codec("", lambda raw: raw, nullcontext)
 CODECS: dict[str | None, Codec] = {
     None: _PLAIN,
     "gzip": Codec(".gz", _write_gzip, _read_gzip),
-    "zstd": Codec(".zst", _write_zstd, _read_zstd, ("zstandard", "zstd")),
+    "zstd": Codec(".zst", _write_zstd, lambda raw: io.BufferedReader(_ZstdFrames(raw), _BUFFER), ("zstandard", "zstd")),
 }

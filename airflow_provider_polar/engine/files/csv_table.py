@@ -12,21 +12,21 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.json_text import extra_object, one_line
-from airflow_provider_polar.engine.files.metadata import gathered
-from airflow_provider_polar.engine.files.streams import CheckColumns, Encode, LineWriter, Rows
+from airflow_provider_polar.engine.files.streams import (
+    CheckColumns,
+    LineWriter,
+    Rows,
+    extra_object,
+    gathered,
+    one_line,
+)
 
 _QUOTED = re.compile(rb'[",\r\n]')
 _MAX_CELL = 16 << 20
 
 
 def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> LineWriter:
-    """Writes events to a stream, after a line with the columns."""
-    return LineWriter(raw, _encoder(fields), compression, ",".join(fields.columns).encode() + b"\n")
-
-
-def _encoder(fields: FieldChoice) -> Encode:
-    """Events as RFC 4180 rows in UTF-8, each ended by a line feed.
+    """Writes events to a stream as RFC 4180 rows in UTF-8, each ended by a line feed, after one with the columns.
 
     Null is an empty cell, empty text is ``""``, nested values are JSON text, booleans ``true`` and ``false``.
     """
@@ -45,7 +45,7 @@ def _encoder(fields: FieldChoice) -> Encode:
         # A line without a byte would be no row to most readers.
         return (b",".join(cells) or b'""') + b"\n"
 
-    return encode
+    return LineWriter(raw, encode, compression, ",".join(fields.columns).encode() + b"\n")
 
 
 def read(data: IO[bytes], check: CheckColumns) -> Rows:
@@ -60,13 +60,9 @@ def read(data: IO[bytes], check: CheckColumns) -> Rows:
             raise StreamError(f"two columns have one name: {', '.join(header)}")
         check(header, True)
         for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                told = f"has {len(cells)} cells, the header has {len(header)}"
-                yield reader.line_num, cells, told
-                continue
-            row = {column: cell if cell else None for column, cell in zip(header, cells, strict=True)}
-            yield reader.line_num, *gathered(row)
+            if cells and len(cells) == len(header):
+                yield reader.line_num, *gathered(dict(zip(header, (cell or None for cell in cells), strict=True)))
+            elif cells:
+                yield reader.line_num, cells, f"has {len(cells)} cells, the header has {len(header)}"
     except csv.Error as error:
         raise StreamError(f"line {reader.line_num}: {error}") from None

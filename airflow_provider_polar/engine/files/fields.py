@@ -6,24 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from airflow_provider_polar.api.models import Event
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
-EVENT_FIELDS = (
-    "id",
-    "timestamp",
-    "organization_id",
-    "customer_id",
-    "customer",
-    "external_customer_id",
-    "member_id",
-    "external_member_id",
-    "child_count",
-    "parent_id",
-    "label",
-    "name",
-    "source",
-    "metadata",
-)
+EVENT_FIELDS = tuple(Event.model_fields)
 """The top-level fields of an event, in the API's order."""
 EXTRA = "extra"
 """Stands for all fields that the API has added since: in ``jsonl`` they follow the known ones under their own
@@ -64,7 +50,12 @@ class FieldChoice:
         kept = [n for n in names if (include is None or n in include) and (exclude is None or n not in exclude)]
         if not kept:
             raise PolarConfigurationError("include_fields or exclude_fields leave no field to export")
-        return cls(tuple(n for n in kept if n != EXTRA), EXTRA in kept)
+        return cls.of_columns(kept)
+
+    @classmethod
+    def of_columns(cls, columns: Sequence[str]) -> Self:
+        """The choice that has these :attr:`columns`."""
+        return cls(tuple(name for name in columns if name != EXTRA), EXTRA in columns)
 
     @property
     def columns(self) -> tuple[str, ...]:

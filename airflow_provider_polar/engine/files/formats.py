@@ -10,7 +10,6 @@ from typing import IO
 from airflow_provider_polar.engine.files import csv_table, json_array, jsonl, parquet
 from airflow_provider_polar.engine.files.compression import CODECS
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.packages import installed
 from airflow_provider_polar.engine.files.streams import Reader, RowWriter
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -60,15 +59,3 @@ def format_of(name: str) -> FileFormat:
             f"also with {' or '.join(_COMPRESSED)}"
         )
     return found
-
-
-def check_installed(file_format: str, compression: str | None) -> None:
-    """Whether a file can be written here.
-
-    :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
-    """
-    chosen = FORMATS[file_format]
-    if chosen.package:
-        installed(*chosen.package, f"file_format={file_format!r}")
-    if not chosen.compresses and (package := CODECS[compression].package):
-        installed(*package, f"compression={compression!r}")

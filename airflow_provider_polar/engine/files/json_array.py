@@ -4,67 +4,80 @@ from __future__ import annotations
 
 import io
 import json
-from typing import IO
+import re
+from typing import IO, Any
 
 from airflow_provider_polar.engine.files.compression import StreamError
-from airflow_provider_polar.engine.files.json_text import of_objects
-from airflow_provider_polar.engine.files.streams import Rows
+from airflow_provider_polar.engine.files.streams import Rows, of_objects
 
-_CHUNK = 1 << 16
+_BLOCK = 1 << 16
 _MAX_ELEMENT = 16 << 20
+_SPACE = re.compile(r"[ \t\r\n]*")
+_decode = json.JSONDecoder().raw_decode
 
 
 @of_objects
 def read(data: IO[bytes]) -> Rows:
     """The elements of an array, decoded as they come; nothing but the element at hand is held."""
-    decoder = json.JSONDecoder()
-    text = io.TextIOWrapper(data, encoding="utf-8-sig")
-    buffer, ended, position, number = "", False, 0, 0
-
-    def fill() -> bool:
-        nonlocal buffer, ended, position
-        chunk = "" if ended else text.read(_CHUNK)
-        ended = not chunk
-        buffer, position = buffer[position:] + chunk, 0
-        if len(buffer) > _MAX_ELEMENT:
-            raise StreamError(f"after element {number}: no complete JSON value in {_MAX_ELEMENT} characters")
-        return not ended
-
-    def skip_space() -> str:
-        nonlocal position
-        while True:
-            while position < len(buffer) and buffer[position] in " \t\r\n":
-                position += 1
-            if position < len(buffer):
-                return buffer[position]
-            if not fill():
-                return ""
-
-    if skip_space() != "[":
+    text = _Text(data)
+    if text.take() != "[":
         raise StreamError("a .json file holds one array of events; for one event a line call it .jsonl")
-    position += 1
-    if skip_space() == "]":
-        position += 1
-    else:
-        while True:
-            skip_space()
-            while True:
-                try:
-                    value, end = decoder.raw_decode(buffer, position)
-                    # "1" may go on as "1.5" in the next chunk: a value is whole once its end mark is in sight.
-                    if buffer[end:].lstrip(" \t\r\n")[:1] in (",", "]") or not fill():
-                        break
-                except ValueError as error:
-                    if not fill():
-                        raise StreamError(f"after element {number}: {error}") from None
-            position = end
-            number += 1
-            yield number, value, None
-            mark = skip_space()
-            position += 1
-            if mark == "]":
-                break
-            if mark != ",":
-                raise StreamError(f"after element {number}: neither a comma nor the end of the array")
-    if skip_space():
+    mark = text.take() if text.look() == "]" else ","
+    while mark == ",":
+        yield text.elements + 1, text.element(), None
+        mark = text.take()
+    if mark != "]":
+        raise StreamError(f"after element {text.elements}: neither a comma nor the end of the array")
+    if text.look():
         raise StreamError("something follows the end of the array")
+
+
+class _Text:
+    """The text of an array, of which only what is not taken yet is held."""
+
+    def __init__(self, data: IO[bytes]) -> None:
+        self._text = io.TextIOWrapper(data, encoding="utf-8-sig")
+        self._buffer, self._position = "", 0
+        self.elements = 0
+
+    def _fill(self) -> bool:
+        """Reads on; False at the end."""
+        more = self._text.read(_BLOCK)
+        self._buffer, self._position = self._buffer[self._position :] + more, 0
+        if len(self._buffer) > _MAX_ELEMENT:
+            raise StreamError(f"after element {self.elements}: no complete JSON value in {_MAX_ELEMENT} characters")
+        return bool(more)
+
+    def look(self) -> str:
+        """The next character that is no space; empty at the end."""
+        while True:
+            self._position = self._after_space(self._position)
+            if self._position < len(self._buffer) or not self._fill():
+                return self._buffer[self._position : self._position + 1]
+
+    def take(self) -> str:
+        """The next character that is no space, which is done with."""
+        mark = self.look()
+        self._position += len(mark)
+        return mark
+
+    def element(self) -> Any:
+        """The next value."""
+        self.look()
+        while True:
+            try:
+                value, end = _decode(self._buffer, self._position)
+                # "1" may go on as "1.5" in the next block: a value is whole once its end mark is in sight.
+                after = self._after_space(end)
+                if self._buffer[after : after + 1] in (",", "]") or not self._fill():
+                    break
+            except ValueError as error:
+                if not self._fill():
+                    raise StreamError(f"after element {self.elements}: {error}") from None
+        self._position = end
+        self.elements += 1
+        return value
+
+    def _after_space(self, position: int) -> int:
+        found = _SPACE.match(self._buffer, position)
+        return found.end() if found else position

@@ -9,17 +9,19 @@ import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.json_text import KNOWN, extra_fields, json_value, of_objects, one_line
-from airflow_provider_polar.engine.files.streams import Encode, LineWriter, Rows
+from airflow_provider_polar.engine.files.streams import (
+    KNOWN,
+    LineWriter,
+    Rows,
+    extra_fields,
+    json_value,
+    of_objects,
+    one_line,
+)
 
 
 def writer(raw: IO[bytes], fields: FieldChoice, compression: str | None) -> LineWriter:
-    """Writes events to a stream."""
-    return LineWriter(raw, _encoder(fields), compression)
-
-
-def _encoder(fields: FieldChoice) -> Encode:
-    """Events as the API's own JSON objects, values untouched, keys in one order."""
+    """Writes events to a stream, as the API's own JSON objects, values untouched, keys in one order."""
     prefixes = [(name, msgspec.json.encode(name) + b":") for name in fields.known]
     keep_extra = fields.extra
 
@@ -30,7 +32,7 @@ def _encoder(fields: FieldChoice) -> Encode:
             parts += [msgspec.json.encode(name) + b":" + raw for name, raw in extra_fields(row)]
         return one_line(b"{" + b",".join(parts) + b"}") + b"\n"
 
-    return encode
+    return LineWriter(raw, encode, compression)
 
 
 @of_objects

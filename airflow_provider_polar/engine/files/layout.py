@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Self
 
 from airflow_provider_polar.engine.files.compression import CODECS
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN, check_installed
+from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN
+from airflow_provider_polar.engine.files.packages import installed
 from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -32,35 +33,36 @@ class FileLayout:
 
     @classmethod
     def choose(
-        cls,
-        *,
-        file_format: str = "jsonl",
-        compression: str | None = None,
-        include_fields: Sequence[str] | None = None,
-        exclude_fields: Sequence[str] | None = None,
-        max_file_rows: int | None = None,
-        max_file_bytes: int | None = None,
+        cls, *, include_fields: Sequence[str] | None = None, exclude_fields: Sequence[str] | None = None, **options: Any
     ) -> Self:
         """A checked layout; what must be installed for it is not looked at, see :meth:`check_installed`.
 
+        :param include_fields: the only fields to keep.
+        :param exclude_fields: the fields to leave out.
+        :param options: the other parameters of the class.
         :raises PolarConfigurationError: something in it is unknown or impossible.
         """
-        if file_format not in WRITTEN:
-            raise PolarConfigurationError(f"file_format {file_format!r} is unknown; there are {', '.join(WRITTEN)}")
-        if compression not in CODECS:
-            raise PolarConfigurationError(f"compression {compression!r} is unknown; there are None, 'gzip' and 'zstd'")
-        for what, limit in (("max_file_rows", max_file_rows), ("max_file_bytes", max_file_bytes)):
+        chosen = cls(fields=FieldChoice.choose(include_fields, exclude_fields), **options)
+        for what, known in (("file_format", WRITTEN), ("compression", CODECS)):
+            if (value := getattr(chosen, what)) not in known:
+                there_are = ", ".join(map(str, known))
+                raise PolarConfigurationError(f"{what} {value!r} is unknown; there are {there_are}")
+        for what in ("max_file_rows", "max_file_bytes"):
+            limit = getattr(chosen, what)
             if limit is not None and limit < 1:
                 raise PolarConfigurationError(f"{what} is {limit}; a file holds at least 1")
-        fields = FieldChoice.choose(include_fields, exclude_fields)
-        return cls(file_format, compression, fields, max_file_rows, max_file_bytes)
+        return chosen
 
     def check_installed(self) -> None:
         """Looks whether what the layout needs is installed.
 
         :raises PolarConfigurationError: the format or the compression needs a package that is not installed.
         """
-        check_installed(self.file_format, self.compression)
+        file_format, codec = FORMATS[self.file_format], CODECS[self.compression]
+        if file_format.package:
+            installed(*file_format.package, f"file_format={self.file_format!r}")
+        if codec.package and not file_format.compresses:
+            installed(*codec.package, f"compression={self.compression!r}")
 
     @property
     def extension(self) -> str:
@@ -82,10 +84,4 @@ class FileLayout:
 
     def to_dict(self) -> dict[str, Any]:
         """What a manifest says of it."""
-        return {
-            "file_format": self.file_format,
-            "compression": self.compression,
-            "fields": list(self.fields.columns),
-            "max_file_rows": self.max_file_rows,
-            "max_file_bytes": self.max_file_bytes,
-        }
+        return {**asdict(self), "fields": list(self.fields.columns)}

@@ -5,24 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol
 
-from airflow_provider_polar.engine.files.stores import STORES
+from airflow_provider_polar.engine.files.uris import STORES
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 
 class StoragePath(Protocol):
-    """What is needed of an ``ObjectStoragePath`` (or any ``UPath``)."""
+    """What is needed of an ``ObjectStoragePath``: its fsspec file system, the path within it, its scheme."""
 
     @property
-    def fs(self) -> Any:
-        """The fsspec file system."""
-
+    def fs(self) -> Any: ...
     @property
-    def path(self) -> str:
-        """The path within it."""
-
+    def path(self) -> str: ...
     @property
-    def protocol(self) -> str:
-        """The scheme, such as ``s3``."""
+    def protocol(self) -> str: ...
 
 
 def file_system(path: StoragePath, needed_by: str) -> Any:

@@ -11,10 +11,8 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import EXTRA, FieldChoice
-from airflow_provider_polar.engine.files.json_text import extra_object
-from airflow_provider_polar.engine.files.metadata import gathered
 from airflow_provider_polar.engine.files.packages import installed
-from airflow_provider_polar.engine.files.streams import CheckColumns, Rows
+from airflow_provider_polar.engine.files.streams import CheckColumns, Rows, RowWriter, extra_object, gathered
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
 _ROW_GROUP = 10_000
@@ -64,14 +62,11 @@ def _schema(fields: FieldChoice) -> Any:
     return pa.schema([pa.field(c, types.get(c, pa.string()), nullable=c not in required) for c in fields.columns])
 
 
-def _text(raw: bytes | None) -> str | None:
-    if raw is None or raw == b"null":
+def _text(raw: bytes | msgspec.Raw | None, *, as_json: bool = False) -> str | None:
+    text = b"null" if raw is None else bytes(raw)
+    if text == b"null":
         return None
-    return msgspec.json.decode(raw, type=str) if raw.startswith(b'"') else raw.decode()
-
-
-def _json_text(raw: bytes | None) -> str | None:
-    return None if raw is None or raw == b"null" else raw.decode()
+    return msgspec.json.decode(text, type=str) if text.startswith(b'"') and not as_json else text.decode()
 
 
 def _integer(row: EventRow, name: str) -> int | None:
@@ -90,7 +85,7 @@ def _integer(row: EventRow, name: str) -> int | None:
     return whole
 
 
-class ParquetWriter:
+class ParquetWriter(RowWriter):
     """Writes events to a parquet file, in row groups of 10,000.
 
     :param compression: codec inside the file: gzip, zstd, or None for parquet's usual snappy.
@@ -115,11 +110,10 @@ class ParquetWriter:
         if name == "timestamp":
             return [(row.timestamp - _EPOCH) // _MICROSECOND for row in self._rows]
         if name == EXTRA:
-            return [_json_text(extra_object(row)) for row in self._rows]
+            return [_text(extra_object(row), as_json=True) for row in self._rows]
         if name == "child_count":
             return [_integer(row, name) for row in self._rows]
-        convert = _json_text if name in _JSON_TEXT else _text
-        return [convert(bytes(row.values[name]) if name in row.values else None) for row in self._rows]
+        return [_text(row.values.get(name), as_json=name in _JSON_TEXT) for row in self._rows]
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -130,7 +124,6 @@ class ParquetWriter:
             self._rows.clear()
 
     def close(self) -> None:
-        """Ends the file; the stream given stays open."""
         try:
             self._flush()
             self._writer.close()

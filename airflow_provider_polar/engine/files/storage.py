@@ -12,10 +12,8 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 from airflow_provider_polar.engine.files.packages import StoragePath, file_system
-from airflow_provider_polar.engine.files.stores import PREFIX_LISTING
+from airflow_provider_polar.engine.files.uris import PREFIX_LISTING
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
-
-_BLOCK = 1 << 20
 
 
 class _ObjectStore:
@@ -163,39 +161,30 @@ class Directory:
 
     def size(self, name: str) -> int | None:
         """Bytes of an object, None where there is none."""
-        with self._saying("look at", name):
+        with self._saying("look at", name), suppress(FileNotFoundError):
             self._forget()
-            try:
-                return int(self._fs.info(self._at(name))["size"])
-            except FileNotFoundError:
-                return None
+            return int(self._fs.info(self._at(name))["size"])
+        return None
 
     def sha256(self, name: str) -> str | None:
         """The SHA-256 of an object's bytes, hexadecimal; None where there is none."""
-        with self._saying("read", name):
+        with self._saying("read", name), suppress(FileNotFoundError):
             self._forget()
-            try:
-                with self._fs.open(self._at(name), "rb") as file:
-                    return _sha256(file)
-            except FileNotFoundError:
-                return None
+            with self._fs.open(self._at(name), "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        return None
 
     def read(self, name: str, end: int | None = None) -> bytes | None:
         """An object's content, or its first bytes up to ``end``; None where there is none."""
-        with self._saying("read", name):
-            try:
-                content: bytes = self._fs.cat_file(self._at(name), end=end)
-            except FileNotFoundError:
-                return None
+        with self._saying("read", name), suppress(FileNotFoundError):
+            content: bytes = self._fs.cat_file(self._at(name), end=end)
             return content
+        return None
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
-        with self._saying("remove", name):
-            try:
-                self._fs.rm_file(self._at(name))
-            except FileNotFoundError:
-                return
+        with self._saying("remove", name), suppress(FileNotFoundError):
+            self._fs.rm_file(self._at(name))
 
     def remove_empty(self, name: str) -> None:
         """Removes a directory from a disk if nothing is in it; object stores have none."""
@@ -205,12 +194,10 @@ class Directory:
     def sizes(self, prefix: str) -> dict[str, int]:
         """The objects directly in ``prefix``'s directory whose names begin with it, with their bytes, by name."""
         parent, _, start = self._at(prefix).rpartition("/")
-        with self._saying("list", prefix):
+        found: dict[str, int] = {}
+        with self._saying("list", prefix), suppress(FileNotFoundError):
             self._forget()
-            try:
-                listed = self._store.listed(parent, start)
-            except FileNotFoundError:
-                return {}
+            listed = self._store.listed(parent, start)
             found = {info["name"]: int(info["size"]) for info in listed if info["type"] == "file"}
         inside = prefix.rpartition("/")[0]
         lasts = {self._last(parent, path): size for path, size in found.items()}
@@ -228,19 +215,10 @@ class Directory:
         self._fs.invalidate_cache()
 
 
-def _sha256(file: Any) -> str:
-    found = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        found.update(block)
-    return found.hexdigest()
-
-
 def _make_folder(path: str) -> None:
     for _ in range(5):
-        try:
+        # Another window's export may have just removed the parent, empty at that moment.
+        with suppress(FileNotFoundError):
             os.makedirs(path, exist_ok=True)
             return
-        except FileNotFoundError:
-            # Another window's export has just removed the parent, empty at that moment.
-            continue
     os.makedirs(path, exist_ok=True)

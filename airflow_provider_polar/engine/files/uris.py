@@ -1,15 +1,33 @@
-"""The one place that takes the text of a path in a store apart."""
+"""Paths in object storage: the stores that are known, and the one place that takes a path's text apart."""
 
 from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 from urllib.parse import quote
 
-from airflow_provider_polar.engine.files.stores import STORES
-
 _DISK = ("", "file", "local")
+
+
+class Store(NamedTuple):
+    """What is known of an object store.
+
+    :param extra: of this distribution; it brings the Airflow provider that serves the scheme.
+    :param console: the address of an object in the store's console.
+    """
+
+    extra: str
+    console: str | None = None
+
+
+_S3 = Store("s3", "https://console.aws.amazon.com/s3/object/{bucket}?prefix={key}")
+_GCS = Store("gcs", "https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}")
+_AZURE = Store("azure")
+
+STORES = {"s3": _S3, "s3a": _S3, "gs": _GCS, "gcs": _GCS, "abfs": _AZURE, "abfss": _AZURE}
+PREFIX_LISTING = {*STORES, "az", "adl"}
+"""Protocols whose fsspec file systems list by prefix on the server: a directory of many windows stays cheap."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from airflow_provider_polar.api.requests import EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.findings import Budget, Found
-from airflow_provider_polar.engine.reading.queries import Query, requested
+from airflow_provider_polar.engine.reading.queries import Query
 from airflow_provider_polar.engine.reading.reports import NOT_EXAMINED, NOT_GIVEN, NOT_PROVABLE
 from airflow_provider_polar.engine.reading.splits import Split, alike, find_splits, telling
 
@@ -68,19 +68,11 @@ def resolve(query: Query, counted: int, known: Found, budget: Budget) -> Steps[F
     return (yield from _by_time(query, counted, known, budget, 0))
 
 
-def resolve_moment(query: Query, page: RowPage, budget: Budget) -> Steps[Found]:
-    """Everything that Polar gives for a query of one millisecond, and what it counts there besides.
-
-    :param page: its first page.
-    """
-    return (yield from _by_properties(query, page.total_count, Found(page.rows), budget, 0))
-
-
 def _requested(
     query: Query, budget: Budget, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
 ) -> Steps[RowPage]:
     budget.spend()
-    response = yield from requested(query, page=page, limit=limit, sorting=sorting)
+    response = yield query.request(page=page, limit=limit, sorting=sorting)
     response.rows = [row for row in response.rows if row in query]
     return response
 
@@ -190,7 +182,7 @@ def _around_a_moment(query: Query, ms: int, counted: int, known: Found, budget: 
     moment = query.between(ms, ms + 1)
     page = yield from _requested(moment, budget)
     known = Found(page.rows).noticing(known.rows.values())
-    found = yield from _by_properties(moment, page.total_count, known, budget, 0)
+    found = yield from resolve_moment(moment, page.total_count, known, budget)
     left = counted - page.total_count
     for side in (query.between(query.start, ms), query.between(ms + 1, query.end)):
         if left > 0 and side.start < side.end:
@@ -217,8 +209,8 @@ def _without_rows(query: Query, counted: int, budget: Budget, depth: int) -> Ste
 # Within a millisecond
 
 
-def _by_properties(query: Query, counted: int, known: Found, budget: Budget, depth: int) -> Steps[Found]:
-    """Splits the events of one millisecond by whatever tells them apart."""
+def resolve_moment(query: Query, counted: int, known: Found, budget: Budget, depth: int = 0) -> Steps[Found]:
+    """The same for a query of one millisecond: its events are split by whatever tells them apart."""
     if counted <= known.given:
         return known
     if budget.left <= 0:
@@ -233,12 +225,7 @@ def _by_properties(query: Query, counted: int, known: Found, budget: Budget, dep
         found = yield from _together(query, counted, known, budget)
         if found is not None:
             return found
-    if counted >= _SAMPLED:
-        yield from _sample(query, counted, known, budget)
-    splits = find_splits(list(known.rows.values()), counted, query.filters)
-    if not splits and MAX_LIMIT < counted < _SAMPLED:
-        yield from _sample(query, counted, known, budget)
-        splits = find_splits(list(known.rows.values()), counted, query.filters)
+    splits = yield from _find_splits(query, counted, known, budget)
     if not known.rows:
         return known.lacking(query, counted, NOT_GIVEN)
     for split in splits[: _SPLITS_TRIED if depth < _DEEP else 0]:
@@ -250,11 +237,15 @@ def _by_properties(query: Query, counted: int, known: Found, budget: Budget, dep
     return (yield from _by_looks(query, counted, known, budget))
 
 
-def _sample(query: Query, counted: int, known: Found, budget: Budget) -> Steps[None]:
-    """Adds the rows of the middle and of the last page."""
-    last = -(-counted // MAX_LIMIT)
-    for page in sorted({(last + 1) // 2, last} - {1}):
-        known.noticing((yield from _requested(query, budget, page=page)).rows)
+def _find_splits(query: Query, counted: int, known: Found, budget: Budget) -> Steps[list[Split]]:
+    """Splits by what is known; where that is too small a sample, also by the rows of the middle and the last page."""
+    splits = find_splits(known.rows.values(), counted, query.filters)
+    if counted >= _SAMPLED or (counted > MAX_LIMIT and not splits):
+        last = -(-counted // MAX_LIMIT)
+        for page in sorted({(last + 1) // 2, last} - {1}):
+            known.noticing((yield from _requested(query, budget, page=page)).rows)
+        splits = find_splits(known.rows.values(), counted, query.filters)
+    return splits
 
 
 def _by_split(
@@ -280,7 +271,7 @@ def _by_split(
             return None
     found = Found()
     for inner, page in parts:
-        found.include((yield from _by_properties(inner, page.total_count, Found(page.rows), budget, depth + 1)))
+        found.include((yield from resolve_moment(inner, page.total_count, Found(page.rows), budget, depth + 1)))
     found.add_known(known.rows.values())
     if found.given + sum(lack.lost for lack in found.missing) < counted:
         return found.lacking(query, counted, NOT_PROVABLE)

@@ -100,7 +100,3 @@ class Budget:
         self.confirmed += events
         if self._whole is not None:
             self._whole.confirm(events)
-
-    def part(self, requests: int) -> Budget:
-        """A budget of at most so many requests of this one."""
-        return Budget(requests, self)

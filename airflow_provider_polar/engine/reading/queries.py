@@ -9,7 +9,7 @@ from datetime import datetime
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.requests import EventSorting, PolarRequest, list_events
-from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
+from airflow_provider_polar.api.rows import EventRow, to_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.reports import Discrepancy
 from airflow_provider_polar.engine.window import NO_END_MS, EventWindow, exclusive_bounds, moment_of, moment_text
@@ -49,12 +49,7 @@ class Query:
         """The request for a page of the query."""
         start, end = exclusive_bounds(self.start, self.end)
         return list_events(
-            self.filters,
-            start_timestamp=start,
-            end_timestamp=end,
-            page=page,
-            limit=limit,
-            sorting=sorting,
+            self.filters, start_timestamp=start, end_timestamp=end, page=page, limit=limit, sorting=sorting
         )
 
     def between(self, start: int, end: int) -> Query:
@@ -71,13 +66,6 @@ class Query:
     def discrepancy(self, counted: int, given: int, reason: str) -> Discrepancy:
         """The report that the query is not proved."""
         return Discrepancy(moment_of(self.start), moment_of(self.end), counted, given, reason, dict(self.narrowing))
-
-
-def requested(
-    query: Query, *, page: int = 1, limit: int = MAX_LIMIT, sorting: EventSorting = "timestamp"
-) -> Steps[RowPage]:
-    """Requests a page of a query. Rows outside its bounds are kept: a caller may learn from them."""
-    return (yield query.request(page=page, limit=limit, sorting=sorting))
 
 
 def count_window(window: EventWindow, filters: EventFilters) -> Steps[int]:

@@ -5,27 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import drive
 from airflow_provider_polar.engine.reading.forward import Sink, read_slice
 from airflow_provider_polar.engine.reading.queries import count_window
-from airflow_provider_polar.engine.reading.reports import Discrepancy, SliceReport
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows, find_changed, plan_slices
 from airflow_provider_polar.engine.reading.streaming import WindowStream
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
-
-
-def _require_proof(window: EventWindow, missing: Sequence[Discrepancy]) -> None:
-    if missing:
-        raise PolarIncompleteError(
-            f"{sum(found.lost for found in missing)} events of {window} are counted by Polar and were not given, in "
-            f"{len(missing)} places; the first: {missing[0].to_dict()}. Read the window again later; "
-            "where they stay missing, Polar's support needs these places.",
-            missing=[found.to_dict() for found in missing],
-        )
 
 
 class CompleteReader:
@@ -45,31 +37,15 @@ class CompleteReader:
         return drive(self.client, count_window(window, self.filters))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows = 10_000) -> Plan:
-        """Adjacent slices that make up the window, and about how many events each holds: one request a slice.
-
-        Where it is one slice, that request's response comes along, for :meth:`read`.
-        """
+        """The slices that a window is to be read in: one request a slice."""
         return drive(self.client, plan_slices(window, self.filters, target_rows=target_rows))
 
     def read(self, window: EventWindow, sink: Sink, *, page: RowPage | None = None) -> SliceReport:
-        """Reads one slice, one request after the other.
-
-        :param sink: takes the rows in lists, in order of (timestamp, id), each event once, and the report so far, as
-            if the slice ended with these rows: what follows can be read later as a slice of its own. What a report
-            does not prove is to be read again, or reported.
-        :param page: the response to the window's first request, if in hand just now (see :class:`Plan`); it counts
-            as one of the report's requests.
-        :raises PolarIncompleteError: the server's bounds are not whole milliseconds; a retry does not help.
-        """
+        """Reads one slice, one request after the other: see :func:`read_slice`."""
         return drive(self.client, read_slice(window, self.filters, sink, page))
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
-        """The final proof: the slices whose count is not what it was when they were read, to be read again.
-
-        It takes one request where there are none.
-
-        :param reports: of adjacent slices, in order; in the end, those of the whole window.
-        """
+        """The final proof: the slices to be read again, see :func:`find_changed`."""
         return drive(self.client, find_changed(reports, self.filters))
 
     def iter_rows(self, window: EventWindow) -> Iterator[EventRow]:
@@ -80,4 +56,11 @@ class CompleteReader:
         stream = WindowStream(window, self.filters)
         while not stream.ended:
             yield from drive(self.client, stream.read_on())
-        _require_proof(window, stream.missing)
+        if stream.missing:
+            places = msgspec.to_builtins(stream.missing)
+            raise PolarIncompleteError(
+                f"{sum(found.lost for found in stream.missing)} events of {window} are counted by Polar and were not "
+                f"given, in {len(places)} places; the first: {places[0]}. Read the window again later; where they stay "
+                "missing, Polar's support needs these places.",
+                missing=places,
+            )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from airflow_provider_polar.engine.window import EventWindow, moment_text
+from airflow_provider_polar.engine.window import EventWindow
 
 NOT_GIVEN = "not given: in Polar's index but not in its store"
 NOT_PROVABLE = "not provable: nothing tells these events apart, and pages repeat and skip them"
@@ -39,17 +38,6 @@ class Discrepancy:
         """Events counted and not given."""
         return self.counted - self.given
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready: ``start`` and ``end`` as ISO 8601 text, ``counted``, ``given``, ``reason``, ``narrowing``."""
-        return {
-            "start": moment_text(self.start),
-            "end": moment_text(self.end),
-            "counted": self.counted,
-            "given": self.given,
-            "reason": self.reason,
-            "narrowing": dict(self.narrowing),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class SliceReport:
@@ -57,13 +45,10 @@ class SliceReport:
 
     :param window: the slice.
     :param rows: events handed on, each once.
-    :param counted: what the API counts in the request that holds the slice: ``rows``, what is in ``before``,
-        ``after`` and ``repeated``, and what the discrepancies in ``missing`` lost.
     :param repeated: how often events were counted again after their first time.
     :param missing: the discrepancies that are not proved.
     :param before: rows that the request brought along from before the window (its first millisecond is whole).
     :param after: likewise from after it.
-    :param arrived: events that became visible while it was read.
     :param requests: requests that it took.
     :param self_proved: one response that was not a full page held every row and its count, so no further count is
         needed. (A full page never is: an early newcomer can push an old event off it.)
@@ -71,12 +56,10 @@ class SliceReport:
 
     window: EventWindow
     rows: int
-    counted: int
     repeated: int = 0
     missing: tuple[Discrepancy, ...] = ()
     before: int = 0
     after: int = 0
-    arrived: int = 0
     requests: int = 0
     self_proved: bool = False
 
@@ -91,6 +74,15 @@ class SliceReport:
         return sum(found.lost for found in self.missing)
 
     @property
-    def inside(self) -> int:
-        """What the API counts in the slice itself, without what lies before and after it."""
-        return self.rows + self.repeated + self.lost
+    def counted(self) -> int:
+        """What the API counts in the request that holds the slice."""
+        return counted_in([self])
+
+
+def counted_in(reports: Sequence[SliceReport]) -> int:
+    """What the API counts in the request that holds adjacent slices.
+
+    :param reports: in order; at least one.
+    """
+    inside = sum(report.rows + report.repeated + report.lost for report in reports)
+    return reports[0].before + inside + reports[-1].after

@@ -10,8 +10,8 @@ from itertools import pairwise
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import RowPage, from_ms
 from airflow_provider_polar.engine.drive import Steps
-from airflow_provider_polar.engine.reading.queries import Query, requested
-from airflow_provider_polar.engine.reading.reports import SliceReport
+from airflow_provider_polar.engine.reading.queries import Query, count_window
+from airflow_provider_polar.engine.reading.reports import SliceReport, counted_in
 from airflow_provider_polar.engine.window import EventWindow
 
 _NEIGHBOURS = 3
@@ -28,7 +28,7 @@ def moment_at(query: Query, place: int) -> Steps[tuple[datetime | None, int]]:
     next to it is not in the store.
     """
     for neighbour in range(place, place + _NEIGHBOURS):
-        page = yield from requested(query, page=neighbour + 1, limit=1)
+        page = yield query.request(page=neighbour + 1, limit=1)
         if page.rows:
             return from_ms(page.rows[0].ms), page.total_count
         if page.total_count == 0:
@@ -61,7 +61,7 @@ def plan_slices(window: EventWindow, filters: EventFilters, *, target_rows: Targ
     they are whole milliseconds. Each response says anew how many events there are: planning goes no further.
     """
     query = Query.of(window, filters)
-    first = yield from requested(query)
+    first = yield query.request()
     total = first.total_count
     if callable(target_rows):
         target_rows = target_rows(total)
@@ -91,13 +91,12 @@ def find_changed(reports: Sequence[SliceReport], filters: EventFilters) -> Steps
     """
     if not reports:
         return []
-    first, last = reports[0], reports[-1]
-    query = Query.of(EventWindow(first.window.start, last.window.end), filters)
-    page = yield from requested(query, limit=1)
-    if page.total_count == first.before + sum(report.inside for report in reports) + last.after:
+    whole = EventWindow(reports[0].window.start, reports[-1].window.end)
+    counted = yield from count_window(whole, filters)
+    if counted == counted_in(reports):
         return []
     if len(reports) == 1:
-        return [first.window]
+        return [whole]
     middle = len(reports) // 2
     changed = yield from find_changed(reports[:middle], filters)
     changed += yield from find_changed(reports[middle:], filters)

@@ -7,7 +7,7 @@ example that no event has a customer that the sample lacks, and costs no more th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, isfinite
@@ -65,14 +65,14 @@ class Split:
         return max(part.expected for part in self.parts)
 
 
-def find_splits(sample: Sequence[EventRow], counted: int, filters: EventFilters) -> list[Split]:
+def find_splits(rows: Collection[EventRow], counted: int, filters: EventFilters) -> list[Split]:
     """Splits that divide ``counted`` events, the cheapest first; none where the sample shows no difference.
 
+    :param rows: a sample of them.
     :param filters: the events' filters so far; every part's filters include them.
     """
     wanted = min(_MOST_PARTS, max(2, ceil(counted / _AIM)))
-    scale = counted / max(1, len(sample))
-    splitter = _Splitter(sample, wanted, scale, filters)
+    splitter = _Splitter(list(rows), wanted, counted / max(1, len(rows)), filters)
     splits = [split for split in splitter.splits() if len(split.parts) > 1 and split.largest <= 0.9 * counted]
     return sorted(splits, key=lambda split: (split.cost, split.key))
 
@@ -82,8 +82,8 @@ def alike(row: EventRow, filters: EventFilters) -> EventFilters:
     clauses = []
     for key, value in {"name": row.get("name"), "source": row.get("source"), **_metadata(row)}.items():
         if isinstance(value, bool):
-            clauses.append(FilterClause(property=key, operator="eq", value=_BOOLEANS[value]))
-        elif isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
+            value = _BOOLEANS[value]
+        if isinstance(value, str) or (isinstance(value, int) and _is_polar_integer(value)):
             clauses.append(FilterClause(property=key, operator="eq", value=value))
     narrowed = filters.also(*clauses)
     customer = row.get("external_customer_id")
@@ -97,7 +97,8 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
 
     Under properties that tell events apart so well that hardly another event has these values; None where there are
     none, or the request would be too long."""
-    columns = {f"metadata[{key}]": [(row.get("metadata") or {}).get(key) for row in rows] for key in _keys(rows[0])}
+    given = [row.get("metadata") or {} for row in rows]
+    columns = {f"metadata[{key}]": [metadata.get(key) for metadata in given] for key in given[0]}
     if filters.customer_id is None and filters.external_customer_id is None:
         columns["external_customer_id"] = [row.get("external_customer_id") for row in rows]
     metadata = dict(filters.metadata or {})
@@ -119,14 +120,8 @@ def telling(rows: Sequence[EventRow], filters: EventFilters) -> EventFilters | N
         else:
             metadata[key] = texts
         if escape <= _MOST_ESCAPE:
-            return filters.model_copy(
-                update={"metadata": metadata or None, "external_customer_id": customers},
-            )
+            return filters.model_copy(update={"metadata": metadata or None, "external_customer_id": customers})
     return None
-
-
-def _keys(row: EventRow) -> list[str]:
-    return list(row.get("metadata") or {})
 
 
 def _is_text_or_integer(value: Any) -> bool:
@@ -169,27 +164,20 @@ class _Splitter:
         return Part(self.filters.also(*clauses), {property_: words}, size * self.scale)
 
     def _by_value(self, property_: str, values: Sequence[Any]) -> Split:
-        """One part a value, and one for all others."""
+        """One part a value, and one for all others, which includes events without a value."""
         known = Counter(values).most_common()
         parts = [
             self._part(property_, [FilterClause(property=property_, operator="eq", value=value)], size)
             for value, size in known
         ]
         others = [FilterClause(property=property_, operator="ne", value=value) for value, _ in known]
-        return Split(property_, (*parts, self._part(property_, others, 0)))
+        return Split(property_, (*parts, self._part(property_, others, len(self.sample) - len(values))))
 
     def _by_metadata(self, key: str, values: Sequence[bool | int | float | str | None]) -> Iterator[Split]:
         kinds = Counter(type(value) for value in values if value is not None)
         kind = kinds.most_common(1)[0][0]
         if kind is bool:
-            true = sum(value is True for value in values)
-            yield Split(
-                key,
-                (
-                    self._part(key, [FilterClause(property=key, operator="eq", value="true")], true),
-                    self._part(key, [FilterClause(property=key, operator="ne", value="true")], len(values) - true),
-                ),
-            )
+            yield self._by_value(key, [_BOOLEANS[True] for value in values if value is True])
         elif kind is str:
             # An event without the key compares as an empty text, or as 0.
             yield self._by_range(key, [value if isinstance(value, str) else "" for value in values], _text_between)

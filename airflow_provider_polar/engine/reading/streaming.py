@@ -8,7 +8,7 @@ from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.forward import read_slice
-from airflow_provider_polar.engine.reading.queries import Query, count_window, requested
+from airflow_provider_polar.engine.reading.queries import Query, count_window
 from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy
 from airflow_provider_polar.engine.reading.slices import moment_at, whole_second
 from airflow_provider_polar.engine.window import EventWindow
@@ -45,7 +45,7 @@ class WindowStream:
     def read_on(self) -> Steps[list[EventRow]]:
         """Reads the next slice: its rows in order of (timestamp, id), each event once."""
         rest = EventWindow(self._start, self.window.end)
-        page = yield from requested(Query.of(rest, self.filters))
+        page = yield Query.of(rest, self.filters).request()
         if page.total_count > self.slice_rows and self._slices < _SLICES + 8 * self.rows // self.slice_rows:
             end = yield from self._slice_end(rest)
             rows = yield from self._read_slice(EventWindow(rest.start, end))

@@ -81,7 +81,7 @@ class MemoryReader:
         self.reads.append(window)
         rows = self._in(window)
         counted = given = start = 0
-        report = SliceReport(window, 0, 0)
+        report = SliceReport(window, 0)
         while start < len(rows):
             # Rows of one millisecond are handed on together.
             end = bisect_right(rows, rows[min(start + 6, len(rows) - 1)].ms, start, key=lambda r: r.ms)
@@ -96,7 +96,7 @@ class MemoryReader:
     @staticmethod
     def _report(window: EventWindow, counted: int, given: int) -> SliceReport:
         missing = (Discrepancy(window.start, window.end, counted, given, NOT_GIVEN),) if given < counted else ()
-        return SliceReport(window, given, counted, missing=missing)
+        return SliceReport(window, given, missing=missing)
 
     def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
         return [report.window for report in reports if self.count(report.window) != report.counted]

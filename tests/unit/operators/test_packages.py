@@ -13,7 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk.io import fs as airflow_file_systems
 
-from airflow_provider_polar.engine.files.stores import STORES
+from airflow_provider_polar.engine.files.uris import STORES
 from airflow_provider_polar.operators.assemble import PolarAssembleExportOperator
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator

@@ -17,8 +17,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
-from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter
-from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, manifest_name
+from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
@@ -145,8 +144,8 @@ def test_a_manifest_put_together_from_pieces_is_superseded_with_their_files(targ
     manifests = [export(target, MemoryReader(events, pieces=1), half) for half in halves]
     whole = replace(manifests[0], window=HOUR, files=[file for m in manifests for file in m.files])
     (target / f"{NAME}.manifest.json").write_bytes(whole.to_bytes())
-    (target / manifest_name(halves[0], EventFilters(), FileLayout())).unlink()
-    kept = {manifest_name(halves[1], EventFilters(), FileLayout()), manifests[1].files[0].path}
+    (target / ExportName.of(halves[0], EventFilters(), FileLayout()).manifest).unlink()
+    kept = {ExportName.of(halves[1], EventFilters(), FileLayout()).manifest, manifests[1].files[0].path}
     again = export(target, MemoryReader(events, pieces=1))
     assert exported(target) == events
     assert set(objects(target)) == kept | {f"{NAME}.manifest.json", again.files[0].path}
@@ -482,11 +481,11 @@ def test_events_that_came_into_a_staged_stretch_are_found(target: Path) -> None:
 
 
 def test_a_full_disk_of_the_worker_is_said_clearly(target: Path, monkeypatch: Any) -> None:
-    def full(self: Any, rows: Any) -> None:
+    def full(layout: Any, raw: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalFileWriter, "_write", full)
+        patch.setattr(FileLayout, "open", full)
         with pytest.raises(PolarLocalDiskError, match=r"polar-export-.*No space left.*bytes are free.*a retry goes on"):
             export(target, MemoryReader(minutes(60)))
     export(target, MemoryReader(minutes(60)))

@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import ObjectStoragePath
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.exporting.lookback import check_lookback, look_back
-from airflow_provider_polar.engine.exporting.manifest import Manifest, exports_in, manifest_name, read_manifest
+from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, exports_in, read_manifest
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.window import EventWindow
@@ -104,7 +104,9 @@ def test_other_filters_and_files_are_not_looked_at(directory: Directory) -> None
 def test_microseconds_survive_in_names(directory: Directory) -> None:
     window = EventWindow(START + timedelta(microseconds=1), datetime(2026, 1, 2, tzinfo=UTC))
     export(directory, MemoryReader([]), window)
-    assert manifest_name(window, NONE, PLAIN) == "events_20260101T000000.000001Z_20260102T000000Z.manifest.json"
+    assert (
+        ExportName.of(window, NONE, PLAIN).manifest == "events_20260101T000000.000001Z_20260102T000000Z.manifest.json"
+    )
     assert exported(directory, NONE) == [window]
 
 
@@ -129,7 +131,7 @@ def test_what_is_no_manifest_is_said(content: bytes, message: str) -> None:
 
 def test_a_manifest_comes_back_as_it_was(directory: Directory) -> None:
     export(directory, MemoryReader(minutes(60)), hour(0))
-    content = directory.read(manifest_name(hour(0), NONE, PLAIN))
+    content = directory.read(ExportName.of(hour(0), NONE, PLAIN).manifest)
     assert content is not None
     assert Manifest.from_bytes(content, "").to_bytes() == content
 
@@ -147,12 +149,12 @@ def test_an_incomplete_export_is_never_equal(directory: Directory) -> None:
 def test_a_torn_manifest_is_exported_again_and_never_raises(directory: Directory, content: bytes, caplog: Any) -> None:
     events = minutes(180)
     export(directory, MemoryReader(events), *map(hour, range(2)))
-    directory.write(manifest_name(hour(0), NONE, PLAIN), content)
+    directory.write(ExportName.of(hour(0), NONE, PLAIN).manifest, content)
     found = look_back(MemoryReader(events), directory, NONE, PLAIN, hour(2), 2)
     assert (found.equal, found.incomplete) == ((hour(1),), (hour(0),))
     assert "is not a manifest" in caplog.text
     export(directory, MemoryReader(events), hour(0))
-    manifest = read_manifest(directory, manifest_name(hour(0), NONE, PLAIN))
+    manifest = read_manifest(directory, ExportName.of(hour(0), NONE, PLAIN).manifest)
     assert manifest is not None
     assert manifest.rows == 60
     assert len(directory.sizes("events_")) == 8

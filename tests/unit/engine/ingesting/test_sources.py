@@ -196,9 +196,9 @@ def test_a_generator_is_read_as_it_goes() -> None:
 def test_an_array_is_read_right_wherever_its_chunks_end(values: list[Any], chunk: int, indent: int | None) -> None:
     import io
 
-    before, json_array._CHUNK = json_array._CHUNK, chunk
+    before, json_array._BLOCK = json_array._BLOCK, chunk
     try:
         data = io.BytesIO(json.dumps(values, indent=indent, ensure_ascii=False).encode("utf-8", "surrogatepass"))
         assert [value for _, value, _ in json_array.read(data, lambda *_: None)] == values
     finally:
-        json_array._CHUNK = before
+        json_array._BLOCK = before

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polar.engine.files.json_text import json_value
+from airflow_provider_polar.engine.files.streams import json_value
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 from airflow_provider_polar.exceptions import PolarSourceError
 
