@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.exceptions import PolarNotFoundError
-from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._base import PolarOperator
 
 if TYPE_CHECKING:
@@ -17,15 +16,13 @@ class PolarGetEventOperator(PolarOperator):
     """Returns one event, as the API's own JSON object.
 
     :param event_id: Polar's id of the event, a UUID (templated).
-    :param polar_conn_id: connection of type ``polar`` (templated).
     """
 
-    template_fields: Sequence[str] = ("polar_conn_id", "event_id")
+    template_fields: Sequence[str] = (*PolarOperator.template_fields, "event_id")
 
-    def __init__(self, *, event_id: str, polar_conn_id: str = PolarHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, event_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_id = event_id
-        self.polar_conn_id = polar_conn_id
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Requests the event.
