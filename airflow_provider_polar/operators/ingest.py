@@ -247,9 +247,9 @@ class PolarIngestEventsOperator(BaseOperator):
     # Steps
 
     def _ingest_source(self, context: Context) -> IngestSummary:
-        from airflow_provider_polar.engine.ingesting.columns import check_event_columns
         from airflow_provider_polar.engine.ingesting.mapping import EventMapping
         from airflow_provider_polar.engine.ingesting.sources import rows_of_files
+        from airflow_provider_polar.engine.ingesting.validation import check_event_columns
 
         paths = self._paths()
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"

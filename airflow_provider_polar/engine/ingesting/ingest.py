@@ -25,7 +25,6 @@ from airflow_provider_polar.engine.ingesting.batches import (
     counted,
     rows_in_words,
 )
-from airflow_provider_polar.engine.ingesting.content import Problems
 from airflow_provider_polar.engine.ingesting.dispatcher import Dispatcher, Progress
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.engine.ingesting.journal import EncodedEvent, Journal
@@ -33,6 +32,7 @@ from airflow_provider_polar.engine.ingesting.parents import missing_parents
 from airflow_provider_polar.engine.ingesting.rejected import FilePath, RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
+from airflow_provider_polar.engine.ingesting.values import Problems
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarApiError,

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polar.engine.ingesting.columns import check_event_columns
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
-from airflow_provider_polar.engine.ingesting.validation import EventValidator
+from airflow_provider_polar.engine.ingesting.validation import EventValidator, check_event_columns
 from airflow_provider_polar.exceptions import EventProblem, PolarSourceError
 
 ROWS = [{"carrier": "UA", "dep": "2026-01-01", "nested": {"a": 1}}, {"carrier": "AA", "dep": None, "nested": {"a": 2}}]

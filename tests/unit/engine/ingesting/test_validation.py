@@ -81,7 +81,7 @@ INVALID: list[tuple[Any, str, str]] = [
     (metadata(**{"k" * 41: 1}), "metadata." + "k" * 41, "the key is 41 characters"),
     ({**OK, "metadata": {"": 1}}, "metadata.", "the key is 0 characters"),
     ({**OK, "metadata": {7: 1}}, "metadata.7", "the key is a number"),
-    ({**OK, "metadata": {"\ud800": 1}}, "metadata", "a key holds half a surrogate"),
+    ({**OK, "metadata": {"\ud800": 1}}, "metadata.\\ud800", "the key holds half a surrogate"),
     (metadata(a=""), "metadata.a", "is empty"),
     (metadata(a="x" * 501), "metadata.a", "has 501 characters"),
     (metadata(a="x\0"), "metadata.a", "NUL"),
