@@ -29,7 +29,8 @@ from airflow_provider_polar.engine.exporting.shards import Assembly, plan_shards
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.reading.reader import CompleteReader
 from airflow_provider_polar.engine.window import EventWindow

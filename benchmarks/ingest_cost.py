@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -17,7 +17,8 @@ from airflow_provider_polar.operators._storage import is_templated, storage_path
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_polar.engine.ingesting.ingest import IngestOptions, IngestSummary
+    from airflow_provider_polar.engine.ingesting.ingest import IngestSummary
+    from airflow_provider_polar.engine.ingesting.options import IngestOptions
     from airflow_provider_polar.engine.ingesting.sources import Row
 
 CONTENT_SCOPE = "content"
@@ -231,7 +232,7 @@ class PolarIngestEventsOperator(BaseOperator):
         return identity.named_scope(scope), f"by the scope {scope!r}"
 
     def _options(self, context: Context, scope: str) -> IngestOptions:
-        from airflow_provider_polar.engine.ingesting.ingest import IngestOptions
+        from airflow_provider_polar.engine.ingesting.options import IngestOptions
 
         ti = context["ti"]
         return IngestOptions(

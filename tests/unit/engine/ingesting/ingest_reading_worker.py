@@ -14,9 +14,10 @@ from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.engine.ingesting import dispatcher
+from airflow_provider_polar.engine.ingesting import progress
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 
 
@@ -39,7 +40,7 @@ class FileProgress:
 
 
 def main(base_url: str, token: str, directory: str) -> None:
-    dispatcher._SAVE_EVERY = 0.0
+    progress._SAVE_EVERY = 0.0
     with PolarClient(token, base_url=base_url, retries=Retries(6, 0.01, 0.1)) as client:
         ingest = Ingest(
             lambda: client,

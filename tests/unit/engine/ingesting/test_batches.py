@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from itertools import pairwise
 
 import pytest
@@ -11,22 +12,23 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.requests import ingest_encoded
-from airflow_provider_polar.engine.ingesting.batches import (
-    MAX_EVENT_BYTES,
+from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, EncodedEvent, Journal
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
+from airflow_provider_polar.engine.ingesting.places import (
     counted,
+    place_of,
     ranges_set,
     ranges_text,
     rows_in_words,
 )
-from airflow_provider_polar.engine.ingesting.journal import EncodedEvent, Journal
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 7), st.integers(80, 200))
 def test_batches_hold_every_event_in_order_and_keep_both_limits(
     sizes: list[int], max_events: int, max_bytes: int
 ) -> None:
-    with Journal(max_events, max_bytes) as journal:
-        events = [EncodedEvent(0, number, b"x" * size) for number, size in enumerate(sizes)]
+    with closing(Journal(max_events, max_bytes)) as journal:
+        events = [EncodedEvent(number, b"x" * size) for number, size in enumerate(sizes)]
         complete = [journal.add(event) for event in events]
         complete.append(journal.cut())
         batches = journal.batches
@@ -50,7 +52,7 @@ def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> 
 @pytest.mark.parametrize("size", [0, 32_768])
 def test_impossible_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match="32767"):
-        Journal(size)
+        IngestOptions("scope", batch_size=size)
 
 
 @given(st.sets(st.integers(0, 40)))
@@ -66,7 +68,7 @@ def test_ranges_are_short() -> None:
 def test_rows_in_words_name_every_row_and_no_other(places: list[tuple[int, int]]) -> None:
     sources = ["", "a.jsonl", "b.jsonl"]
     named = []
-    for line in rows_in_words(sorted(places), sources):
+    for line in rows_in_words(sorted(place_of(*one) for one in places), sources):
         rows, _, source = line.partition(" of ")
         for one in rows.split(" ", 1)[1].split(", "):
             first, _, last = one.replace(",", "").partition("-")
@@ -85,8 +87,8 @@ def test_numbers_of_things() -> None:
 
 
 def test_a_journal_is_read_in_any_order_and_while_it_is_written() -> None:
-    with Journal(2) as journal:
-        events = [EncodedEvent(number % 2, number, b"%d" % number) for number in range(7)]
+    with closing(Journal(2)) as journal:
+        events = [EncodedEvent(number, b"%d" % number) for number in range(7)]
         batches = [batch for event in events if (batch := journal.add(event))]
         assert [journal.read(batch) for batch in reversed(batches)] == [events[4:6], events[2:4], events[:2]]
         journal.hold(events[0], "parent", None)
@@ -97,9 +99,9 @@ def test_a_journal_is_read_in_any_order_and_while_it_is_written() -> None:
 
 def test_the_digest_tells_events_order_and_batches_apart() -> None:
     def digest(payloads: list[str], size: int = 2) -> str:
-        with Journal(size) as journal:
+        with closing(Journal(size)) as journal:
             for number, payload in enumerate(payloads):
-                journal.add(EncodedEvent(0, number, json.dumps(payload).encode()))
+                journal.add(EncodedEvent(number, json.dumps(payload).encode()))
             journal.cut()
             return journal.digest
 

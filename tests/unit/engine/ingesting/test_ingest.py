@@ -23,8 +23,9 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting.identity import CONTENT_SCOPE, run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary
+from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestSummary
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,

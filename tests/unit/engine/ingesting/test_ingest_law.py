@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError
 from airflow_provider_polar.testing import LocalPolar
