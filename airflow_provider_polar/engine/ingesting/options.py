@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from airflow_provider_polar.api.limits import MAX_EVENTS_PER_REQUEST
-from airflow_provider_polar.exceptions import PolarConfigurationError
+from typing import Literal
 
 DEFAULT_BATCH_SIZE = 1000
 """Polar's throughput levels off here."""
-DEFAULT_CONCURRENCY, _MAX_CONCURRENCY = 4, 16
+DEFAULT_CONCURRENCY, MAX_CONCURRENCY = 4, 16
 
 OnInvalid = Literal["fail", "skip"]
 UnknownParents = Literal["reject", "accept"]
@@ -28,7 +25,6 @@ class IngestOptions:
     :param max_concurrency: requests in flight.
     :param dry_run: check and count only.
     :param owner: tells this ingest's file of rejected rows from another one's; default the scope.
-    :raises PolarConfigurationError: one of them is not valid.
     """
 
     scope: str
@@ -38,15 +34,6 @@ class IngestOptions:
     max_concurrency: int = DEFAULT_CONCURRENCY
     dry_run: bool = False
     owner: str = ""
-
-    def __post_init__(self) -> None:
-        for name, kind in (("on_invalid", OnInvalid), ("unknown_parents", UnknownParents)):
-            if (value := getattr(self, name)) not in get_args(kind):
-                raise PolarConfigurationError(f"{name} is {value!r}; it is one of {', '.join(get_args(kind))}")
-        for name, most in (("batch_size", MAX_EVENTS_PER_REQUEST), ("max_concurrency", _MAX_CONCURRENCY)):
-            number = getattr(self, name)
-            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
-                raise PolarConfigurationError(f"{name} is {number!r}; it is a whole number from 1 to {most}")
 
     @property
     def skips(self) -> bool:

@@ -6,14 +6,12 @@ import json
 from contextlib import closing
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, EncodedEvent, Journal
-from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.places import (
     counted,
     place_of,
@@ -47,12 +45,6 @@ def test_batches_hold_every_event_in_order_and_keep_both_limits(
 
 def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> None:
     assert len(ingest_encoded([b"x" * MAX_EVENT_BYTES], repeatable=True).content or b"") == MAX_BODY_BYTES
-
-
-@pytest.mark.parametrize("size", [0, 32_768])
-def test_impossible_sizes_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="32767"):
-        IngestOptions("scope", batch_size=size)
 
 
 @given(st.sets(st.integers(0, 40)))
