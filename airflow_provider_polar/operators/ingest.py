@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.ingesting.sources import Row
 
 _NO_SCOPE = "content"
-_PROGRESS = "polar_ingest_progress"
 
 
 class _Events:
@@ -270,11 +269,11 @@ class PolarIngestEventsOperator(PolarOperator):
             self.hook.get_conn,
             options,
             rejected=self._rejected_path(),
-            progress=_TaskProgress(context, self.log),
+            progress=context.get("task_state_store"),
             target=target,
             log=self.log,
         )
-        summary = ingest.run(rows, mapping=self._parsed("mapping"), sources=sources).to_dict()
+        summary = ingest.run(rows, mapping=self._parsed("mapping"), sources=sources)._asdict()
         self._ingested = [source for source in sources if source], summary
         return summary
 
@@ -308,32 +307,6 @@ def _count_up_to(most: int) -> Parser:
         return count
 
     return parse
-
-
-class _TaskProgress:
-    """Progress in the state that Airflow (from 3.3) keeps for a task through its retries; nothing before."""
-
-    def __init__(self, context: Context, log: Any) -> None:
-        self._store: Any = context.get("task_state_store")
-        self._log = log
-
-    def load(self) -> Any:
-        return self._try("read", lambda: self._store.get(_PROGRESS))
-
-    def save(self, state: dict[str, Any]) -> None:
-        self._try("kept", lambda: self._store.set(_PROGRESS, state))
-
-    def clear(self) -> None:
-        self._try("cleared", lambda: self._store.delete(_PROGRESS))
-
-    def _try(self, what: str, call: Any) -> Any:
-        if self._store is None:
-            return None
-        try:
-            return call()
-        except Exception as error:  # an optimisation must not fail the task
-            self._log.warning("The progress could not be %s (%s); this costs time only.", what, type(error).__name__)
-            return None
 
 
 def as_rows(events: Any, what: str) -> Iterable[Any]:

@@ -11,8 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -38,8 +37,7 @@ from airflow_provider_polar.exceptions import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class IngestSummary:
+class IngestSummary(NamedTuple):
     """What an ingest did. ``events = inserted + duplicates + rejected``, except in a dry run.
 
     :param events: rows read.
@@ -56,10 +54,6 @@ class IngestSummary:
     rejected: int = 0
     batches: int = 0
     rejected_path: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
 
 
 class Ingest:

@@ -75,28 +75,14 @@ def rows_in_words(places: Iterable[Place], sources: Sequence[str]) -> Iterator[s
     """
     for number, group in groupby(places, lambda place: place // _ROWS_A_SOURCE):
         source = f" of {sources[number]}" if sources[number] else ""
-        ranges = _ranges(place % _ROWS_A_SOURCE for place in group)
+        ranges = ranges_of(place % _ROWS_A_SOURCE for place in group)
         while line := list(islice(ranges, _RANGES_A_LINE)):
             told = ", ".join(f"{first:,}" if first == last else f"{first:,}-{last:,}" for first, last in line)
             noun = "row" if len(line) == 1 and line[0][0] == line[0][1] else "rows"
             yield f"{noun} {told}{source}"
 
 
-def ranges_text(numbers: Iterable[int]) -> str:
-    """``0-3,5``: numbers as text, runs joined."""
-    return ",".join(f"{first}" if first == last else f"{first}-{last}" for first, last in _ranges(sorted(numbers)))
-
-
-def ranges_set(text: str) -> set[int]:
-    """The reverse of :func:`ranges_text`."""
-    numbers: set[int] = set()
-    for run in filter(None, text.split(",")):
-        first, _, last = run.partition("-")
-        numbers.update(range(int(first), int(last or first) + 1))
-    return numbers
-
-
-def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+def ranges_of(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
     """The first and the last of each run of sorted numbers."""
     # What a number is ahead of its position is the same all over a run.
     for _, run in groupby(enumerate(numbers), lambda one: one[1] - one[0]):

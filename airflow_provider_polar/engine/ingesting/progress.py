@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polar.engine.ingesting.journal import Batch
-from airflow_provider_polar.engine.ingesting.places import counted, ranges_set, ranges_text
+from airflow_provider_polar.engine.ingesting.places import counted, ranges_of
 from airflow_provider_polar.engine.ingesting.sending import Sent
 
+_NAME = "polar_ingest_progress"
 _SAVE_EVERY = 5.0
 
 
 class Progress(Protocol):
-    """Keeps a small JSON object between the attempts of a task. Losing it costs time and nothing else."""
+    """Keeps small JSON objects between the attempts of a task, as Airflow does from 3.3 on."""
 
-    def load(self) -> Any:
-        """What was saved last; None where nothing was."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Replaces it."""
-
-    def clear(self) -> None:
-        """Forgets it."""
+    def get(self, key: str, /) -> Any: ...
+    def set(self, key: str, value: Any, /) -> Any: ...
+    def delete(self, key: str, /) -> Any: ...
 
 
 @dataclass
@@ -56,7 +52,7 @@ class Tally:
 
 
 class Memory:
-    """Remembers the batches that are stored whole.
+    """Remembers the batches that are stored whole. Losing it costs time and nothing else.
 
     :param progress: where; None for no memory.
     """
@@ -67,7 +63,16 @@ class Memory:
 
     def holds_something(self) -> bool:
         """Whether an earlier attempt has left something, of whichever events."""
-        return self._progress is not None and self._progress.load() is not None
+        return self._try("read", lambda progress: progress.get(_NAME)) is not None
+
+    def _try(self, what: str, call: Callable[[Progress], Any]) -> Any:
+        if self._progress is None:
+            return None
+        try:
+            return call(self._progress)
+        except Exception as error:  # an optimisation must not fail the task
+            self._log.warning("The progress could not be %s (%s); this costs time only.", what, type(error).__name__)
+            return None
 
     def recall(self, key: str, batches: Sequence[Batch]) -> Tally:
         """What earlier attempts have stored.
@@ -75,11 +80,12 @@ class Memory:
         :param key: what is the same only for the same events in the same batches for the same organization.
         :param batches: those of the run.
         """
-        state = None if self._progress is None else self._progress.load()
+        state = self._try("read", lambda progress: progress.get(_NAME))
         try:
             if state is None or state["events"] != key:
                 return Tally()
-            tally = Tally(ranges_set(state["batches"]), *state["counts"])
+            done = {number for first, last in state["batches"] for number in range(first, last + 1)}
+            tally = Tally(done, *state["counts"])
             known = sum(batches[number].events for number in tally.batches)
             if tally.events != known or not 0 <= tally.uncertain <= tally.duplicates <= known:
                 raise ValueError("its counts are not those of its batches")
@@ -99,12 +105,12 @@ class Memory:
     def keep(self, key: str, tally: Tally, *, at_once: bool = False) -> None:
         """Saves what is stored, now or every few seconds."""
         now = time.monotonic()
-        if self._progress is not None and tally.batches and (at_once or now - self._saved >= _SAVE_EVERY):
+        if tally.batches and (at_once or now - self._saved >= _SAVE_EVERY):
             self._saved = now
-            counts = [tally.inserted, tally.duplicates, tally.uncertain]
-            self._progress.save({"events": key, "batches": ranges_text(tally.batches), "counts": counts})
+            batches, counts = ranges_of(sorted(tally.batches)), [tally.inserted, tally.duplicates, tally.uncertain]
+            state = {"events": key, "batches": list(map(list, batches)), "counts": counts}
+            self._try("kept", lambda progress: progress.set(_NAME, state))
 
     def forget(self) -> None:
         """To be called when all is done: cleared and run again, the task is to go by Polar and not by its memory."""
-        if self._progress is not None:
-            self._progress.clear()
+        self._try("cleared", lambda progress: progress.delete(_NAME))

@@ -26,16 +26,11 @@ _TEXT_BOOLEANS_NUMBERS = "Ubiuf"
 _MISSING = ("NAType", "NaTType")
 
 _COST_INTEGER_DIGITS, _COST_DECIMALS = 5, 12
-_COST_FIELDS = ("amount", "currency")
 _COST_BELOW = 10**_COST_INTEGER_DIGITS
 _COST_TOO_LONG = f"has more than {_COST_INTEGER_DIGITS} digits before or {_COST_DECIMALS} after the decimal point"
 _COST_DIGITS = Context(prec=_COST_INTEGER_DIGITS + _COST_DECIMALS, traps=[])
 _FLOAT_MAGNITUDE = 308
 _FLOAT_DIGITS = Context(prec=17, traps=[])
-
-_LLM_COUNTS = frozenset({"input_tokens", "output_tokens", "total_tokens", "cached_input_tokens"})
-_LLM_REQUIRED = ("vendor", "model", "input_tokens", "output_tokens", "total_tokens")
-_LLM_FIELDS = (*_LLM_REQUIRED, "cached_input_tokens", "prompt", "response")
 
 Rule = Callable[[Any], Any]
 
@@ -229,21 +224,6 @@ def _is_nan(value: int | float | Decimal) -> bool:
     return value.is_nan() if isinstance(value, Decimal) else value != value
 
 
-def _cost(value: Any) -> dict[str, Any]:
-    if not is_object(value):
-        raise ValueProblem(f'is {kind_of(value)}; it is {{"amount": cents, "currency": "usd"}}')
-    problems = Problems()
-    for key in value:
-        if key not in _COST_FIELDS:
-            problems.add(f".{key_text(key)}", "is unknown; a cost has amount and currency")
-    currency = value.get("currency")
-    if not isinstance(currency, str) or currency != "usd":
-        problems.add(".currency", 'is not "usd", the only currency that Polar takes')
-    amount = problems.taken(".amount", _amount, plain(value.get("amount")))
-    problems.refuse_any()
-    return {"amount": amount, "currency": "usd"}
-
-
 def _amount(amount: Any) -> int | float | str:
     """A number of cents as it is sent."""
     if isinstance(amount, bool) or not isinstance(amount, (int, float, str, Decimal)):
@@ -270,21 +250,10 @@ def _amount(amount: Any) -> int | float | str:
     return float(amount) if isinstance(amount, float) else written
 
 
-def _llm(value: Any) -> dict[str, Any]:
-    if not is_object(value):
-        raise ValueProblem(f"is {kind_of(value)}; it is an object with vendor, model and token counts")
-    problems = Problems()
-    llm: dict[str, Any] = {}
-    for key, raw in value.items():
-        if key not in _LLM_FIELDS:
-            problems.add(f".{key_text(key)}", unknown_field(key, _LLM_FIELDS))
-        elif (given := plain(raw)) is not None:
-            llm[key] = problems.taken(f".{key}", _count if key in _LLM_COUNTS else _llm_text, given)
-    for key in _LLM_REQUIRED:
-        if key not in llm:
-            problems.add(f".{key}", "is missing")
-    problems.refuse_any()
-    return llm
+def _currency(value: Any) -> str:
+    if not isinstance(value, str) or value != "usd":
+        raise ValueProblem('is not "usd", the only currency that Polar takes')
+    return "usd"
 
 
 def _llm_text(value: Any) -> str:
@@ -306,7 +275,42 @@ def _count(value: Any) -> int:
     raise ValueProblem("is not a whole number")
 
 
-STRUCTURED: dict[str, Rule] = {"_cost": _cost, "_llm": _llm}
+def _structure(what: str, rules: Mapping[str, Rule], optional: Collection[str] = ()) -> Rule:
+    """An object with known fields; one that is None is absent.
+
+    :param what: the object in words.
+    """
+
+    def rule(value: Any) -> dict[str, Any]:
+        if not is_object(value):
+            raise ValueProblem(f"is {kind_of(value)}; it is {what}")
+        problems = Problems()
+        taken: dict[str, Any] = {}
+        for key, raw in value.items():
+            if key not in rules:
+                problems.add(f".{key_text(key)}", unknown_field(key, rules))
+            elif (given := plain(raw)) is not None:
+                taken[key] = problems.taken(f".{key}", rules[key], given)
+        for key in rules:
+            if key not in taken and key not in optional:
+                problems.add(f".{key}", "is missing")
+        problems.refuse_any()
+        return taken
+
+    return rule
+
+
+_LLM_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("vendor", "model"), _llm_text),
+    **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens", "cached_input_tokens"), _count),
+    **dict.fromkeys(("prompt", "response"), _llm_text),
+}
+STRUCTURED: dict[str, Rule] = {
+    "_cost": _structure('{"amount": cents, "currency": "usd"}', {"amount": _amount, "currency": _currency}),
+    "_llm": _structure(
+        "an object with vendor, model and token counts", _LLM_RULES, ("cached_input_tokens", "prompt", "response")
+    ),
+}
 """The keys of metadata whose values are objects."""
 
 

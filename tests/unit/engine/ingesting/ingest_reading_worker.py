@@ -27,15 +27,15 @@ class FileProgress:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return json.loads(self._file.read_bytes()) if self._file.exists() else None
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         whole = self._file.with_suffix(".next")
         whole.write_text(json.dumps(state))
         whole.rename(self._file)
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self._file.unlink(missing_ok=True)
 
 
@@ -48,7 +48,7 @@ def main(base_url: str, token: str, directory: str) -> None:
             rejected=UPath(f"file://{directory}/rejected.jsonl"),
             progress=FileProgress(Path(directory) / "progress.json"),
         )
-        print(json.dumps(ingest.run(rows_in_memory(map(json.loads, sys.stdin))).to_dict()))
+        print(json.dumps(ingest.run(rows_in_memory(map(json.loads, sys.stdin)))._asdict()))
 
 
 if __name__ == "__main__":

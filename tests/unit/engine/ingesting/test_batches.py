@@ -15,8 +15,7 @@ from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, Enc
 from airflow_provider_polar.engine.ingesting.places import (
     counted,
     place_of,
-    ranges_set,
-    ranges_text,
+    ranges_of,
     rows_in_words,
 )
 
@@ -48,12 +47,10 @@ def test_an_event_of_the_largest_size_makes_a_request_that_is_just_allowed() -> 
 
 
 @given(st.sets(st.integers(0, 40)))
-def test_ranges_come_back(numbers: set[int]) -> None:
-    assert ranges_set(ranges_text(numbers)) == numbers
-
-
-def test_ranges_are_short() -> None:
-    assert ranges_text([5, 0, 1, 2]) == "0-2,5"
+def test_ranges_hold_every_number_and_are_as_few_as_can_be(numbers: set[int]) -> None:
+    ranges = list(ranges_of(sorted(numbers)))
+    assert [number for first, last in ranges for number in range(first, last + 1)] == sorted(numbers)
+    assert all(following[0] > last + 1 for (_, last), following in pairwise(ranges))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 700)), unique=True, max_size=500))

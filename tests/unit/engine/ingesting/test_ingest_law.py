@@ -35,13 +35,13 @@ class Memory:
         self._forgetful = forgetful
         self._state: Any = None
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return None if self._forgetful else self._state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         self._state = state
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self._state = None
 
 
