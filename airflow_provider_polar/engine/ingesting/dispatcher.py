@@ -12,16 +12,16 @@ from typing import Any
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import PATIENCE
+from airflow_provider_polar.engine.exporting.progress_log import ProgressLog
 from airflow_provider_polar.engine.ingesting.journal import CHILD_OF_REJECTED, Batch, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.outcome import Outcome
-from airflow_provider_polar.engine.ingesting.places import counted
 from airflow_provider_polar.engine.ingesting.progress import Memory
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Refused, Sent, send_batch
 from airflow_provider_polar.exceptions import EventProblem
+from airflow_provider_polar.wording import number_of
 
-_SAY_EVERY = 5.0
 _TURNS = 3
 """How often a batch is taken up at most, each time with all the client's retries."""
 
@@ -85,8 +85,7 @@ class Dispatcher:
         self._offered = 0
         self._refused_ids: set[str] = set()
         self.outcome = Outcome(journal, rejected.sources)
-        self._remembered = 0
-        self._started = self._said = time.monotonic()
+        self._progress_log: ProgressLog | None = None
 
     def close(self) -> None:
         """Leaves requests in flight to themselves: sent again they do no harm."""
@@ -106,7 +105,7 @@ class Dispatcher:
             self._collect(timeout=None)
         if not self._offered:
             return "Nothing has been sent"
-        return f"Before that, {counted(self.outcome.stored.events, 'event')} of other rows were stored"
+        return f"Before that, {number_of(self.outcome.stored.events, 'event')} of other rows were stored"
 
     def run(self) -> None:
         """Sends every batch that neither was offered nor was sent by an earlier attempt.
@@ -119,7 +118,9 @@ class Dispatcher:
         if not self._offered:
             outcome.whole = self._memory.recall(self._key, self._journal.batches)
             outcome.stored = replace(outcome.whole, batches=set(outcome.whole.batches))
-            self._remembered = outcome.stored.events
+        self._progress_log = ProgressLog(
+            self._log, f"Sending to {self._target}", total=self._journal.events, done=outcome.stored.events
+        )
         others = self._journal.batches[self._offered :]
         self._coming.extend(batch for batch in others if batch.number not in outcome.stored.batches)
         try:
@@ -186,30 +187,10 @@ class Dispatcher:
             self.outcome.failed[batch.number] = sent
             return
         self.outcome.add_stored(batch, sent)
-        self._say()
-        if self._key:
+        if self._progress_log is not None:  # all is read
+            self._progress_log.add(batch.events)
             self._memory.keep(self._key, self.outcome.whole)
 
     def _patience(self) -> float:
         patience = self._client().wire.retries.patience
         return PATIENCE if patience is None else patience
-
-    def _say(self) -> None:
-        now, stored = time.monotonic(), self.outcome.stored
-        if now - self._said < _SAY_EVERY:
-            return
-        self._said = now
-        rate = (stored.events - self._remembered) / (now - self._started)
-        # Without a key rows are still being read, and how many there are is not known.
-        left = (self._journal.events - stored.events) / rate if self._key and rate else None
-        ending = ""
-        if left is not None:
-            ending = f", about {left:,.0f} s left" if left < 120 else f", about {left / 60:,.0f} min left"
-        self._log.info(
-            "%s of %s sent: %s inserted, %s duplicates, %s rejected; %s a second%s",
-            f"{stored.events:,}",
-            counted(self._journal.events, "event") + ("" if self._key else " read so far"),
-            *(f"{n:,}" for n in (stored.inserted, stored.duplicates, len(self._rejected))),
-            f"{rate:,.0f}",
-            ending,
-        )

@@ -21,7 +21,7 @@ from airflow_provider_polar.engine.ingesting.identity import Identities
 from airflow_provider_polar.engine.ingesting.journal import Batch, Journal
 from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.parents import missing_parents
-from airflow_provider_polar.engine.ingesting.places import KEPT_PROBLEMS, Flaws, counted
+from airflow_provider_polar.engine.ingesting.places import KEPT_PROBLEMS, Flaws
 from airflow_provider_polar.engine.ingesting.preparation import Preparation, ToEvent
 from airflow_provider_polar.engine.ingesting.progress import Memory, Progress
 from airflow_provider_polar.engine.ingesting.rejected import FilePath, RejectedRows
@@ -35,6 +35,7 @@ from airflow_provider_polar.exceptions import (
     PolarInvalidEventsError,
     PolarSourceError,
 )
+from airflow_provider_polar.wording import number_of
 
 
 class IngestSummary(NamedTuple):
@@ -134,7 +135,7 @@ class Ingest:
             self._tell(summary, dispatcher.outcome.stored.uncertain, time.monotonic() - started)
             self._tell_reasons(rejected)
             if summary.rejected_path:
-                self._log.warning("%s: %s", counted(summary.rejected, "rejected row"), summary.rejected_path)
+                self._log.warning("%s: %s", number_of(summary.rejected, "rejected row"), summary.rejected_path)
             return summary
 
     def _offering(self, dispatcher: Dispatcher, rejected: RejectedRows) -> Callable[[Batch], None]:
@@ -157,8 +158,8 @@ class Ingest:
         self._tell_rows("Invalid", rejected.rows)
         verb = "is" if len(rejected) == 1 else "are"
         raise PolarInvalidEventsError(
-            f"{len(rejected):,} of {counted(preparation.rows, 'row')} {verb} invalid; nothing has been sent. The first "
-            f"problems: {rejected.rows}. Fix them, or set them aside with on_invalid='skip'",
+            f"{len(rejected):,} of {number_of(preparation.rows, 'row')} {verb} invalid; nothing has been sent. "
+            f"The first problems: {rejected.rows}. Fix them, or set them aside with on_invalid='skip'",
             problems=rejected.rows.problems,
         )
 
@@ -166,7 +167,7 @@ class Ingest:
         self._tell_rows("With the external_id of another row", conflicts)
         verb = "carries" if len(conflicts) == 1 else "carry"
         return PolarIdentityConflictError(
-            f"{counted(len(conflicts), 'row')} {verb} the external_id of another row with different content, "
+            f"{number_of(len(conflicts), 'row')} {verb} the external_id of another row with different content, "
             f"and Polar would keep the first and silently drop the other: {conflicts}. "
             f"{dispatcher.settle()}. Give them different ids",
             problems=[*conflicts.problems, *rejected.rows.problems][:KEPT_PROBLEMS],
@@ -184,7 +185,7 @@ class Ingest:
         except PolarDestinationError as error:
             self._log.warning("The rejected rows could not be written: %s", error)
             return ". The rejected rows could not be written, see the log"
-        return f". {counted(len(rejected), 'rejected row')} with all reasons: {path}" if path else ""
+        return f". {number_of(len(rejected), 'rejected row')} with all reasons: {path}" if path else ""
 
     def _missing_parents(self, identities: Identities, dispatcher: Dispatcher) -> dict[str, str]:
         try:
@@ -200,10 +201,10 @@ class Ingest:
             self._log.info("Would send: %s", payload.decode())
         self._log.info(
             "Dry run: %s read, %s rejected, %s in %s would be sent; nothing was sent.",
-            counted(preparation.rows, "row"),
+            number_of(preparation.rows, "row"),
             f"{len(rejected):,}",
-            counted(journal.events, "event"),
-            counted(len(journal.batches), "batch"),
+            number_of(journal.events, "event"),
+            number_of(len(journal.batches), "batch"),
         )
         self._tell_reasons(rejected)
         path = rejected.publish()
@@ -227,14 +228,14 @@ class Ingest:
         client: Any = self._client() if summary.batches else None
         self._log.info(
             "%s in %s s: %s inserted, %s, %s rejected, in %s; %s, %s, %s s of waiting.",
-            counted(summary.events, "row"),
+            number_of(summary.events, "row"),
             f"{seconds:,.1f}",
-            counted(summary.inserted, "event"),
-            counted(summary.duplicates, "duplicate"),
+            number_of(summary.inserted, "event"),
+            number_of(summary.duplicates, "duplicate"),
             f"{summary.rejected:,}",
-            counted(summary.batches, "batch"),
-            counted(getattr(client, "requests_sent", 0), "request"),
-            counted(getattr(client, "retries_made", 0), "retry"),
+            number_of(summary.batches, "batch"),
+            number_of(getattr(client, "requests_sent", 0), "request"),
+            number_of(getattr(client, "retries_made", 0), "retry"),
             f"{getattr(client, 'seconds_waited', 0):,.1f}",
         )
         if uncertain:
@@ -249,4 +250,4 @@ class Ingest:
 
     def _tell_reasons(self, rejected: RejectedRows) -> None:
         for reason, times in rejected.reasons():
-            self._log.warning("Rejected for one reason, %s: %s", counted(times, "time"), reason)
+            self._log.warning("Rejected for one reason, %s: %s", number_of(times, "time"), reason)

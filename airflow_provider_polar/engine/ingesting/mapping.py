@@ -36,10 +36,10 @@ from airflow_provider_polar.engine.ingesting.values import (
     ValueProblem,
     columns_text,
     in_utc,
-    near_miss,
     plain,
 )
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.wording import did_you_mean
 
 _TIME_OPTIONS = {"format", "timezone", "fold"}
 _OPTIONS = {
@@ -97,7 +97,7 @@ class EventMapping:
             if column in columns or column.partition(".")[0] in columns:
                 continue
             told = f"has no column {column!r}, which the mapping takes for {field}"
-            hint = near_miss(column, columns)
+            hint = did_you_mean(column, columns)
             if required:
                 raise PolarSourceError(f"{file} {told}; {columns_text(columns)}{hint}")
             if every_row:
@@ -233,7 +233,7 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
         value = _look_up(row, column)
         if _empty(value):
             if default is None:
-                hint = "" if column in row else near_miss(column, [name for name in row if isinstance(name, str)])
+                hint = "" if column in row else did_you_mean(column, [name for name in row if isinstance(name, str)])
                 raise ValueProblem(f"column {column!r} is empty or missing{hint}")
             return default
         return convert(value)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_polar.engine.ingesting.journal import Batch, Journal
-from airflow_provider_polar.engine.ingesting.places import Flaws, Place, counted, rows_in_words
+from airflow_provider_polar.engine.ingesting.places import Flaws, Place, rows_in_words
 from airflow_provider_polar.engine.ingesting.progress import Tally
 from airflow_provider_polar.engine.ingesting.sending import Sent
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError, PolarInvalidEventsError
+from airflow_provider_polar.wording import number_of
 
 _SHOWN = 600
 """Characters of a list of rows in an error's message; the log has it whole."""
@@ -56,7 +57,7 @@ class Outcome:
         if problems and all(refused for _, refused in failed):
             cause = failed[0][0]
             error = PolarInvalidEventsError(
-                f"{target} refused {counted(len(self.refused), 'event')}: {problems}. {state} Fix the rows, or set "
+                f"{target} refused {number_of(len(self.refused), 'event')}: {problems}. {state} Fix the rows, or set "
                 "them aside with on_invalid='skip', and run again: what is stored is not billed again",
                 problems=problems.problems,
             )
@@ -86,7 +87,7 @@ class Outcome:
         }
         missing = sum(map(len, lists.values()))
         verb = "is" if missing == 1 else "are"
-        told = [f"Of {counted(self.journal.events, 'event')}, {missing:,} {verb} not known to be stored"]
+        told = [f"Of {number_of(self.journal.events, 'event')}, {missing:,} {verb} not known to be stored"]
         for what, places in lists.items():
             if not places:
                 continue
@@ -96,7 +97,7 @@ class Outcome:
             text = ", ".join(lines)
             if len(text) > _SHOWN:
                 text = f"{text[:_SHOWN].rpartition(',')[0]}, and more, all of them in the log"
-            told.append(f"{counted(len(places), 'event')} {what} ({text})")
+            told.append(f"{number_of(len(places), 'event')} {what} ({text})")
         return "; ".join(told) + "."
 
     def _places(self, numbers: set[int]) -> list[Place]:

@@ -62,12 +62,6 @@ class Flaws:
         return rows_in_words(sorted(self.places), self._sources)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 event``, ``2,000 events``, ``3 batches``."""
-    plural = f"{noun}es" if noun.endswith("ch") else f"{noun[:-1]}ies" if noun.endswith("ry") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else plural}"
-
-
 def rows_in_words(places: Iterable[Place], sources: Sequence[str]) -> Iterator[str]:
     """``rows 1-3,000, 5,001 of s3://...``: every row that is given, in lines of bounded length.
 

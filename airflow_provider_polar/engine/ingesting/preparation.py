@@ -10,12 +10,13 @@ from airflow_provider_polar.api.limits import CUSTOMER_FIELDS
 from airflow_provider_polar.api.requests import encode_event
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, Batch, EncodedEvent, Journal
-from airflow_provider_polar.engine.ingesting.places import Flaws, Place, counted, where
+from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
 from airflow_provider_polar.engine.ingesting.values import Problems
 from airflow_provider_polar.exceptions import EventProblem, row_text
+from airflow_provider_polar.wording import number_of
 
 _SAY_EVERY = 5.0
 _SAY_LEAST = 1000
@@ -114,7 +115,7 @@ class Preparation:
         self._said = now
         self._log.info(
             "%s checked, %s of them invalid; %s a second%s",
-            counted(self.rows, "row"),
+            number_of(self.rows, "row"),
             f"{len(self._rejected):,}",
             f"{self.rows / (now - self._started):,.0f}",
             f"; source {source + 1:,} of {len(sources):,}" if len(sources) > 1 else "",

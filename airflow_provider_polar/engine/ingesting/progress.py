@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polar.engine.ingesting.journal import Batch
-from airflow_provider_polar.engine.ingesting.places import counted, ranges_of
+from airflow_provider_polar.engine.ingesting.places import ranges_of
 from airflow_provider_polar.engine.ingesting.sending import Sent
+from airflow_provider_polar.wording import number_of
 
 _NAME = "polar_ingest_progress"
 _SAVE_EVERY = 5.0
@@ -98,7 +99,7 @@ class Memory:
         self._log.info(
             "An earlier attempt has stored %s of %s; going on with the others.",
             f"{len(tally.batches):,}",
-            counted(len(batches), "batch"),
+            number_of(len(batches), "batch"),
         )
         return tally
 

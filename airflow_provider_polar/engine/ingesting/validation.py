@@ -33,7 +33,6 @@ from airflow_provider_polar.engine.ingesting.values import (
     key_text,
     kind_of,
     metadata_value,
-    near_miss,
     plain,
     text,
     unicode_text,
@@ -42,6 +41,7 @@ from airflow_provider_polar.engine.ingesting.values import (
     uuid_text,
 )
 from airflow_provider_polar.exceptions import PolarSourceError
+from airflow_provider_polar.wording import did_you_mean
 
 CLOCK_SKEW = timedelta(seconds=5)
 """How far ahead of this clock a timestamp may be: clocks differ, and Polar's own decides when the event is sent."""
@@ -194,7 +194,7 @@ def check_event_columns(file: str, columns: Collection[str], every_row: bool) ->
         if column not in INGEST_FIELDS and not column.startswith("metadata."):
             raise PolarSourceError(
                 f"{file} has the column {key_text(column)!r}, which is no field of an event"
-                f"{near_miss(key_text(column), INGEST_FIELDS)}; an event has {', '.join(INGEST_FIELDS)}, "
+                f"{did_you_mean(key_text(column), INGEST_FIELDS)}; an event has {', '.join(INGEST_FIELDS)}, "
                 "and metadata.KEY for each key of its metadata: rename the column, or give a mapping"
             )
     for needed in (("name",), CUSTOMER_FIELDS[::-1]):

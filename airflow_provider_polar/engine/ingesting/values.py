@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Context, Decimal, InvalidOperation
-from difflib import get_close_matches
 from typing import Any
 from uuid import UUID
 
 from airflow_provider_polar.api.limits import MAX_TEXT
 from airflow_provider_polar.exceptions import EventProblem
+from airflow_provider_polar.wording import did_you_mean
 
 COMMON_INTEGER = 2**63
 _TOLD_KEY, _TOLD_COLUMNS = 60, 50
@@ -355,10 +355,4 @@ def columns_text(columns: Collection[str]) -> str:
 
 def unknown_field(field: str, known: Iterable[str]) -> str:
     """What to tell of a field that Polar would ignore."""
-    return f"is not a field that Polar knows, it would be ignored{near_miss(key_text(field), known)}"
-
-
-def near_miss(name: str, known: Iterable[str]) -> str:
-    """``; is ... meant?`` where one of the known names is close, else nothing."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"; is {close[0]} meant?" if close else ""
+    return f"is not a field that Polar knows, it would be ignored{did_you_mean(key_text(field), known)}"

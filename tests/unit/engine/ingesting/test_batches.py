@@ -13,11 +13,11 @@ from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.places import (
-    counted,
     place_of,
     ranges_of,
     rows_in_words,
 )
+from airflow_provider_polar.wording import number_of
 
 
 @given(st.lists(st.integers(1, 60), max_size=60), st.integers(1, 7), st.integers(80, 200))
@@ -66,7 +66,7 @@ def test_rows_in_words_name_every_row_and_no_other(places: list[tuple[int, int]]
 
 
 def test_numbers_of_things() -> None:
-    assert [counted(*one) for one in ((1, "event"), (2000, "event"), (3, "batch"), (2, "retry"), (1, "retry"))] == [
+    assert [number_of(*one) for one in ((1, "event"), (2000, "event"), (3, "batch"), (2, "retry"), (1, "retry"))] == [
         "1 event",
         "2,000 events",
         "3 batches",

@@ -62,8 +62,8 @@ INVALID: list[tuple[Any, str, str]] = [
     ({**OK, "external_id": 5}, "external_id", "is a number"),
     ({**OK, "parent_id": ["x"]}, "parent_id", "is a list"),
     ({**OK, "external_id": "x", "parent_id": "x"}, "parent_id", "its own parent"),
-    ({**OK, "nam": "x"}, "nam", "is name meant?"),
-    ({**OK, "metdata": {}}, "metdata", "is metadata meant?"),
+    ({**OK, "nam": "x"}, "nam", "did you mean name?"),
+    ({**OK, "metdata": {}}, "metdata", "did you mean metadata?"),
     ({**OK, "timestamp": None}, "timestamp", "is null"),
     ({**OK, "timestamp": "2026-01-01T00:00:00"}, "timestamp", "has no time zone"),
     ({**OK, "timestamp": "2026-01-01"}, "timestamp", "has no time zone"),
@@ -108,7 +108,7 @@ INVALID: list[tuple[Any, str, str]] = [
     (metadata(_llm={**LLM, "vendor": None}), "metadata._llm.vendor", "is missing"),
     (metadata(_llm={**LLM, "input_tokens": "1"}), "metadata._llm.input_tokens", "is text"),
     (metadata(_llm={**LLM, "input_tokens": 1.5}), "metadata._llm.input_tokens", "is not a whole number"),
-    (metadata(_llm={**LLM, "output_token": 1}), "metadata._llm.output_token", "is output_tokens meant?"),
+    (metadata(_llm={**LLM, "output_token": 1}), "metadata._llm.output_token", "did you mean output_tokens?"),
 ]
 
 
