@@ -20,7 +20,7 @@ _STEP = 1024 * 1024
 
 
 class BodyError(Exception):
-    """Base of the three."""
+    """The body breaks off or is garbled."""
 
 
 class UnusableBody(BodyError):
@@ -32,14 +32,6 @@ class UnusableBody(BodyError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
-
-
-class OverdueBody(BodyError, TimeoutError):
-    """The response as a whole has taken too long."""
-
-
-class BrokenBody(BodyError):
-    """The body breaks off or is garbled."""
 
 
 class Body:
@@ -69,12 +61,12 @@ class Body:
     def add(self, raw: bytes) -> None:
         """Takes in what has arrived, and decodes it.
 
-        :raises OverdueBody: the deadline has passed.
+        :raises TimeoutError: the deadline has passed.
         :raises UnusableBody: the body is larger than :data:`MAX_RESPONSE_BYTES`.
-        :raises BrokenBody: it is not the gzip that it is said to be.
+        :raises BodyError: it is not the gzip that it is said to be.
         """
         if self._clock() > self._deadline:
-            raise OverdueBody
+            raise TimeoutError
         self._empty = self._empty and not raw
         if self._gzip is None:
             self._keep(raw)
@@ -83,19 +75,19 @@ class Body:
             try:
                 self._keep(self._gzip.decompress(raw, _STEP))
             except zlib.error:
-                raise BrokenBody from None
+                raise BodyError from None
             raw = self._gzip.unconsumed_tail
 
     def content(self) -> bytes:
         """The whole body.
 
-        :raises BrokenBody: the gzip has no end.
+        :raises BodyError: the gzip has no end.
         """
         if self._gzip is not None and not self._empty:
             while not self._gzip.eof and (more := self._gzip.decompress(b"", _STEP)):
                 self._keep(more)
             if not self._gzip.eof:
-                raise BrokenBody
+                raise BodyError
         return b"".join(self._decoded)
 
     def _keep(self, decoded: bytes) -> None:

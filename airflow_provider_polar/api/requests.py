@@ -37,9 +37,10 @@ class PolarRequest:
     repeatable: bool = True
 
     @property
-    def query(self) -> bytes:
-        """The parameters as the query of a URL, percent-encoded."""
-        return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in self.params]).encode("ascii")
+    def target(self) -> bytes:
+        """The path, and the parameters as a query, percent-encoded."""
+        query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in self.params])
+        return (f"{self.path}?{query}" if query else self.path).encode("ascii")
 
 
 @lru_cache(4096)

@@ -113,7 +113,7 @@ class Dispatcher:
         :raises PolarInvalidEventsError: Polar refused events, and they are not to be skipped.
         :raises PolarIngestIncompleteError: a batch could not be sent.
         """
-        self._key = f"{self._client().wire.account}:{self._journal.digest}"
+        self._key = f"{self._client().server.account}:{self._journal.digest}"
         outcome = self.outcome
         if not self._offered:
             outcome.whole = self._memory.recall(self._key, self._journal.batches)
@@ -192,5 +192,5 @@ class Dispatcher:
             self._memory.keep(self._key, self.outcome.whole)
 
     def _patience(self) -> float:
-        patience = self._client().wire.retries.patience
+        patience = self._client().retries.patience
         return PATIENCE if patience is None else patience
