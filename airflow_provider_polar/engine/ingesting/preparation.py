@@ -10,7 +10,7 @@ from airflow_provider_polar.api.limits import CUSTOMER_FIELDS
 from airflow_provider_polar.api.requests import encode_event
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, Batch, EncodedEvent, Journal
-from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
+from airflow_provider_polar.engine.ingesting.places import Flaws, Place, place_of, where
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
@@ -65,7 +65,7 @@ class Preparation:
             self.rows += 1
             if not self.rows % _SAY_LEAST:
                 self._say(row.source)
-            place = row.place
+            place = place_of(row.source, row.number)
             event, problems = self._checked(row)
             if not problems and (batch := self._journalled(event, place, problems)):
                 complete(batch)

@@ -16,7 +16,6 @@ from typing import IO, Any, NamedTuple, Protocol
 from airflow_provider_polar.engine.files.compression import StreamError, codec_of
 from airflow_provider_polar.engine.files.formats import format_of
 from airflow_provider_polar.engine.files.packages import StoragePath
-from airflow_provider_polar.engine.ingesting.places import Place, place_of
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
@@ -46,11 +45,6 @@ class Row(NamedTuple):
     number: int
     value: Any
     error: str | None = None
-
-    @property
-    def place(self) -> Place:
-        """Where it is."""
-        return place_of(self.source, self.number)
 
 
 class SourcePath(Protocol):
