@@ -117,23 +117,23 @@ class Ingest:
                 )
                 preparation.read(rows, self._offering(dispatcher, rejected))
                 if preparation.conflicts:
-                    raise self._conflict(preparation.conflicts, rejected, dispatcher)
-                self._refuse_if_invalid(preparation, rejected)
+                    raise self._conflict(preparation, dispatcher)
+                self._refuse_if_invalid(preparation)
                 parents = {} if options.dry_run else self._missing_parents(identities, dispatcher)
                 for orphan, reason in journal.release(parents):
                     event = msgspec.json.decode(orphan.payload)
                     rejected.add(orphan.place, [EventProblem("parent_id", reason)], event)
-                self._refuse_if_invalid(preparation, rejected)
+                self._refuse_if_invalid(preparation)
                 if options.dry_run:
-                    return self._dry_run(journal, preparation, rejected)
-                summary = self._send(journal, dispatcher, preparation, rejected)
+                    return self._dry_run(preparation)
+                summary = self._send(dispatcher, preparation)
             except PolarSourceError as error:
                 raise type(error)(f"{str(error).rstrip('.')}. {dispatcher.settle()}") from error
             except (PolarInvalidEventsError, PolarIngestIncompleteError) as error:
                 error.args = (f"{error}{self._published(rejected)}",)
                 raise
             self._tell(summary, dispatcher.outcome.stored.uncertain, time.monotonic() - started)
-            self._tell_reasons(rejected)
+            rejected.tell_reasons(self._log)
             if summary.rejected_path:
                 self._log.warning("%s: %s", number_of(summary.rejected, "rejected row"), summary.rejected_path)
             return summary
@@ -152,7 +152,8 @@ class Ingest:
 
         return offer
 
-    def _refuse_if_invalid(self, preparation: Preparation, rejected: RejectedRows) -> None:
+    def _refuse_if_invalid(self, preparation: Preparation) -> None:
+        rejected = preparation.rejected
         if not rejected or self._options.skips:
             return
         self._tell_rows("Invalid", rejected.rows)
@@ -163,14 +164,15 @@ class Ingest:
             problems=rejected.rows.problems,
         )
 
-    def _conflict(self, conflicts: Flaws, rejected: RejectedRows, dispatcher: Dispatcher) -> PolarIdentityConflictError:
+    def _conflict(self, preparation: Preparation, dispatcher: Dispatcher) -> PolarIdentityConflictError:
+        conflicts = preparation.conflicts
         self._tell_rows("With the external_id of another row", conflicts)
         verb = "carries" if len(conflicts) == 1 else "carry"
         return PolarIdentityConflictError(
             f"{number_of(len(conflicts), 'row')} {verb} the external_id of another row with different content, "
             f"and Polar would keep the first and silently drop the other: {conflicts}. "
             f"{dispatcher.settle()}. Give them different ids",
-            problems=[*conflicts.problems, *rejected.rows.problems][:KEPT_PROBLEMS],
+            problems=[*conflicts.problems, *preparation.rejected.rows.problems][:KEPT_PROBLEMS],
         )
 
     def _tell_rows(self, what: str, rows: Flaws) -> None:
@@ -179,7 +181,7 @@ class Ingest:
 
     def _published(self, rejected: RejectedRows) -> str:
         """Of a failed ingest, too, the rejected rows are written; where they are, in words."""
-        self._tell_reasons(rejected)
+        rejected.tell_reasons(self._log)
         try:
             path = rejected.publish()
         except PolarDestinationError as error:
@@ -196,7 +198,8 @@ class Ingest:
                 retryable=error.retryable,
             ) from error
 
-    def _dry_run(self, journal: Journal, preparation: Preparation, rejected: RejectedRows) -> IngestSummary:
+    def _dry_run(self, preparation: Preparation) -> IngestSummary:
+        journal, rejected = preparation.journal, preparation.rejected
         for payload in preparation.first:
             self._log.info("Would send: %s", payload.decode())
         self._log.info(
@@ -206,13 +209,12 @@ class Ingest:
             number_of(journal.events, "event"),
             number_of(len(journal.batches), "batch"),
         )
-        self._tell_reasons(rejected)
+        rejected.tell_reasons(self._log)
         path = rejected.publish()
         return IngestSummary(preparation.rows, 0, preparation.repeated, len(rejected), len(journal.batches), path)
 
-    def _send(
-        self, journal: Journal, dispatcher: Dispatcher, preparation: Preparation, rejected: RejectedRows
-    ) -> IngestSummary:
+    def _send(self, dispatcher: Dispatcher, preparation: Preparation) -> IngestSummary:
+        journal, rejected = preparation.journal, preparation.rejected
         # Before anything is billed: a path that cannot be written would fail the task after it.
         set_aside, path = len(rejected), rejected.publish()
         if journal.batches:
@@ -247,7 +249,3 @@ class Ingest:
         elif summary.duplicates and not summary.inserted:
             what = "The event was" if summary.duplicates == 1 else f"All {summary.duplicates:,} events were"
             self._log.info("%s stored already; nothing was billed again.", what)
-
-    def _tell_reasons(self, rejected: RejectedRows) -> None:
-        for reason, times in rejected.reasons():
-            self._log.warning("Rejected for one reason, %s: %s", number_of(times, "time"), reason)

@@ -46,7 +46,7 @@ class Preparation:
         mapping: ToEvent | None,
         log: Any,
     ) -> None:
-        self._journal, self._identities, self._rejected = journal, identities, rejected
+        self.journal, self._identities, self.rejected = journal, identities, rejected
         self._skips, self._mapping, self._log = skips, mapping, log
         self._validate = EventValidator()
         self.rows = self.repeated = 0
@@ -70,7 +70,7 @@ class Preparation:
             if not problems and (batch := self._journalled(event, place, problems)):
                 complete(batch)
             if problems:
-                self._rejected.add(place, problems, row.value)
+                self.rejected.add(place, problems, row.value)
 
     def _checked(self, row: Row) -> tuple[dict[str, Any], Problems]:
         if row.error is not None:
@@ -90,7 +90,7 @@ class Preparation:
         parent, is_explicit = event.get("parent_id"), "external_id" in event
         identity = self._identities.identify(event, place)
         if isinstance(identity, Conflict):
-            first = row_text(*where(identity.first, self._rejected.sources))
+            first = row_text(*where(identity.first, self.rejected.sources))
             self.conflicts.add(place, [EventProblem("external_id", f"is that of different content in {first}")])
             return None
         if identity is None:
@@ -104,19 +104,19 @@ class Preparation:
         if len(self.first) < _SHOWN:
             self.first.append(payload)
         if parent is None and not (self._skips and is_explicit):
-            return self._journal.add(EncodedEvent(place, payload))
-        self._journal.hold(EncodedEvent(place, payload), identity, parent)
+            return self.journal.add(EncodedEvent(place, payload))
+        self.journal.hold(EncodedEvent(place, payload), identity, parent)
         return None
 
     def _say(self, source: int) -> None:
-        now, sources = time.monotonic(), self._rejected.sources
+        now, sources = time.monotonic(), self.rejected.sources
         if now - self._said < _SAY_EVERY:
             return
         self._said = now
         self._log.info(
             "%s checked, %s of them invalid; %s a second%s",
             number_of(self.rows, "row"),
-            f"{len(self._rejected):,}",
+            f"{len(self.rejected):,}",
             f"{self.rows / (now - self._started):,.0f}",
             f"; source {source + 1:,} of {len(sources):,}" if len(sources) > 1 else "",
         )

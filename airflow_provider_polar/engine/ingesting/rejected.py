@@ -8,7 +8,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from airflow_provider_polar.engine.files.packages import StoragePath
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
 from airflow_provider_polar.exceptions import EventProblem
+from airflow_provider_polar.wording import number_of
 
 _REASONS = 20
 _HEAD = 4096
@@ -78,9 +79,10 @@ class RejectedRows:
         line["event"] = event
         self._file.write(_json(line) + b"\n")
 
-    def reasons(self) -> Iterator[tuple[str, int]]:
-        """Each reason with how often it was given, numbers in it left out; the most frequent first."""
-        return iter(self._reasons.most_common())
+    def tell_reasons(self, log: Any) -> None:
+        """Logs each reason with how often it was given, numbers in it left out; the most frequent first."""
+        for reason, times in self._reasons.most_common():
+            log.warning("Rejected for one reason, %s: %s", number_of(times, "time"), reason)
 
     def publish(self) -> str | None:
         """Writes the file, or removes that of an earlier attempt where no row is rejected any more.
