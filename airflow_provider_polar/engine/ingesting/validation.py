@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow_provider_polar.api.limits import (
@@ -63,7 +64,7 @@ class EventValidator:
         self._latest = clock() + CLOCK_SKEW
         self._keys: dict[str, str] = {}
         special: dict[str, Rule] = {
-            "name": _name,
+            "name": partial(text, most=MAX_NAME),
             "timestamp": self._timestamp,
             "customer_id": uuid_text,
             "member_id": uuid_text,
@@ -174,10 +175,6 @@ class EventValidator:
         if len(self._keys) < _KEYS_REMEMBERED:
             self._keys[exact] = exact
         return exact
-
-
-def _name(value: Any) -> str:
-    return text(value, MAX_NAME)
 
 
 def _organization(_value: Any) -> str:

@@ -45,14 +45,6 @@ class Problems(list[EventProblem]):
         """
         self.append(EventProblem(field, message))
 
-    def taken(self, field: str, rule: Rule, value: Any) -> Any:
-        """What the rule makes of a field's value; None where that is refused, which is a problem more."""
-        try:
-            return rule(value)
-        except ValueProblem as refused:
-            self += refused.below(field)
-            return None
-
     def refuse_any(self) -> None:
         """Refuses the object that they are the problems of.
 
@@ -280,6 +272,7 @@ def _structure(what: str, rules: Mapping[str, Rule], optional: Collection[str] =
 
     :param what: the object in words.
     """
+    required = [key for key in rules if key not in optional]
 
     def rule(value: Any) -> dict[str, Any]:
         if not is_object(value):
@@ -290,9 +283,13 @@ def _structure(what: str, rules: Mapping[str, Rule], optional: Collection[str] =
             if key not in rules:
                 problems.add(f".{key_text(key)}", unknown_field(key, rules))
             elif (given := plain(raw)) is not None:
-                taken[key] = problems.taken(f".{key}", rules[key], given)
-        for key in rules:
-            if key not in taken and key not in optional:
+                taken[key] = None
+                try:
+                    taken[key] = rules[key](given)
+                except ValueProblem as refused:
+                    problems += refused.below(f".{key}")
+        for key in required:
+            if key not in taken:
                 problems.add(f".{key}", "is missing")
         problems.refuse_any()
         return taken
