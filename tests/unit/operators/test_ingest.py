@@ -296,7 +296,7 @@ def test_a_retry_in_airflow_remembers_what_is_stored(
     departures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Retries, "wait", lambda _self, _state: 0.0)
+    monkeypatch.setattr(Retries, "wait", lambda *_: 0.0)
     monkeypatch.setattr("airflow_provider_polar.api.retrying.PATIENCE", 0.0)
     outage = 2  # requests: a batch and its second turn, for a client without patience
     with _dag("ingest_retry") as dag:
