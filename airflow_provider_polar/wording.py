@@ -12,18 +12,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Near is a name that has all the words of the other (``event_name`` and ``name``), or one with a few letters wrong
     (``enviroment``).
     """
-    names, words = list(known), _words(name)
+    names, words = {one.lower(): one for one in known}, _words(name)
     related = [one for one in names if words and (_words(one) <= words or words <= _words(one))]
     near = sorted(related, key=lambda one: len(words ^ _words(one))) or get_close_matches(name.lower(), names, n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
+    return f" (did you mean {names[near[0]]}?)" if near else ""
 
 
 def number_of(count: int, thing: str) -> str:
-    """``1 event``, ``1,200 events``.
+    """``1 event``, ``1,200 events``, ``3 batches``, ``2 retries``.
 
-    :param thing: in the singular; its plural ends in ``s``.
+    :param thing: in the singular.
     """
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+    plural = f"{thing}es" if thing.endswith("ch") else f"{thing[:-1]}ies" if thing.endswith("ry") else f"{thing}s"
+    return f"{count:,} {thing if count == 1 else plural}"
 
 
 def _words(name: str) -> set[str]:

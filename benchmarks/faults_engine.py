@@ -29,7 +29,8 @@ from airflow_provider_polar.engine.exporting.shards import Assembly, plan_shards
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.reading.reader import CompleteReader
 from airflow_provider_polar.engine.window import EventWindow
@@ -110,13 +111,13 @@ class Memory:
     def __init__(self) -> None:
         self._state: dict[str, Any] | None = None
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return self._state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         self._state = state
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self._state = None
 
 
@@ -134,7 +135,7 @@ def do(job: Job, strike: Strikes, memory: Memory | None = None) -> Any:
 def _ingest(client: PolarClient, job: Job, memory: Memory | None) -> Any:
     options = IngestOptions(run_scope("dag", "task", "run", -1), job["on_invalid"], batch_size=40, max_concurrency=2)
     rows = [Row(0, number, event) for number, event in enumerate(job["events"], 1)]
-    return Ingest(lambda: client, options, progress=memory).run(rows).to_dict()
+    return Ingest(lambda: client, options, progress=memory).run(rows)._asdict()
 
 
 class _Exporting:

@@ -74,7 +74,7 @@ def measure(kind: str) -> dict[str, float]:
 
         def identify(events: list[dict[str, Any]], first: int) -> None:
             for number, event in enumerate(events, first):
-                event["external_id"] = identities.identify(event, (0, number))
+                event["external_id"] = identities.identify(event, number)
 
         for number in range(ROUNDS):
             file = _File(b"".join(json.dumps(row).encode() + b"\n" for row in rows(kind, number)))

@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from airflow_provider_polar.operators._base import failing_clearly
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator, as_rows
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class _PolarIngestDecoratedOperator(DecoratedOperator, PolarIngestEventsOperator
         context_merge(context, self.op_kwargs)
         kwargs = determine_kwargs(self.python_callable, self.op_args, context)
         events = self.python_callable(*self.op_args, **kwargs)
-        with failing_clearly():
-            return self._ingest_rows(context, as_rows(events, "what the function gives")).to_dict()
+        with self._connected():
+            return self._ingest_rows(context, as_rows(events, "what the function gives"))
 
 
 def polar_ingest_task(

@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
-from airflow_provider_polar.operators._storage import storage_path
+from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.parameters import Parser, is_templated, optional, positive_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, ObjectStoragePath
@@ -52,18 +53,19 @@ class PolarOperator(BaseOperator):
     """An operator that works through a connection of type ``polar``.
 
     :param polar_conn_id: the connection (templated).
-    :param requests_per_minute: request budget of this task, in place of the connection's. Polar's limit is shared
-        by the whole organization, its shop included.
+    :param requests_per_minute: request budget of this task, in place of the connection's (templated). Polar's limit is
+        shared by the whole organization, its shop included.
+    :raises PolarConfigurationError: at once, for a parameter that is wrong and not templated.
     """
 
-    template_fields: Sequence[str] = ("polar_conn_id",)
+    template_fields: Sequence[str] = ("polar_conn_id", "requests_per_minute")
     ui_color = "#e8eefc"
 
     def __init__(
         self,
         *,
         polar_conn_id: str = PolarHook.default_conn_name,
-        requests_per_minute: float | None = None,
+        requests_per_minute: float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,12 +75,38 @@ class PolarOperator(BaseOperator):
     @cached_property
     def hook(self) -> PolarHook:
         """The hook of the connection, with the task's own request budget if it has one."""
-        return PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
+        return PolarHook(self.polar_conn_id, requests_per_minute=self._parsed("requests_per_minute"))
+
+    def _parsers(self) -> dict[str, Parser]:
+        """What each parameter is read by; it imports what it needs only when it is called."""
+        return {"requests_per_minute": optional(positive_number)}
+
+    def _parsed(self, name: str) -> Any:
+        """What the value of a parameter means."""
+        return self._parsers()[name](getattr(self, name), name)
+
+    def _check(self) -> None:
+        """Refuses what is wrong and not templated; a constructor ends with it."""
+        # A worker makes the operator of a mapped task, and an error here would be retried; _connected() judges it.
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        for name in self._parsers():
+            if not is_templated(getattr(self, name)):
+                self._parsed(name)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuses parameters that are not templated and do not go together."""
 
     @contextmanager
     def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
-        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says."""
+        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says.
+
+        Before anything else, what templates have made of the parameters is read.
+        """
         with failing_clearly(*retried), closing(self.hook) as hook:
+            for name in self._parsers():
+                self._parsed(name)
             yield hook
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
@@ -95,11 +123,13 @@ class PolarWindowOperator(PolarOperator):
         :func:`airflow_provider_polar.windows.resolve_window`.
     :param window: length of the window, where the run gives only its one end (templated).
     :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters` or the same as a dict (templated).
-    :param settle: how long the window must have been over before it is read, for events on their way; the task
-        waits on the worker for the rest of it.
+    :param settle: how long the window must have been over before it is read, for events on their way: a timedelta,
+        seconds, or text such as ``"2 minutes"`` (templated). The task waits for the rest of it.
+    :param deferrable: wait for ``settle`` in the triggerer, without a worker slot. Default: Airflow's own setting
+        ``[operators] default_deferrable``.
     """
 
-    template_fields: Sequence[str] = (*PolarOperator.template_fields, "start", "end", "window", "filters")
+    template_fields: Sequence[str] = (*PolarOperator.template_fields, "start", "end", "window", "filters", "settle")
     operator_extra_links: Sequence[BaseOperatorLink] = (PolarEventsLink(),)
 
     def __init__(
@@ -107,9 +137,10 @@ class PolarWindowOperator(PolarOperator):
         *,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
-        window: timedelta | str | CalendarWindow | None = None,
+        window: timedelta | float | str | CalendarWindow | None = None,
         filters: EventFilters | Mapping[str, Any] | None = None,
-        settle: timedelta | None = None,
+        settle: timedelta | float | str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -118,6 +149,32 @@ class PolarWindowOperator(PolarOperator):
         self.window = window
         self.filters = filters
         self.settle = settle
+        self.deferrable = deferrable
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.api.filters import EventFilters
+        from airflow_provider_polar.engine.window import aware
+        from airflow_provider_polar.windows.lengths import parse_duration, parse_length
+
+        return super()._parsers() | {
+            "start": optional(aware),
+            "end": optional(aware),
+            "window": optional(parse_length),
+            "filters": lambda value, _: EventFilters.parse(value),
+            "settle": optional(parse_duration),
+        }
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        bounds = [self.start, self.end]
+        if bounds != [None, None] and not is_templated([*bounds, self.window]):
+            from airflow_provider_polar.windows.choice import choose_window
+            from airflow_provider_polar.windows.facts import RunFacts
+            from airflow_provider_polar.windows.schedules import Schedule
+
+            # Whether start, end and window= agree is seen at a run: it may depend on the schedule's time zone.
+            length = self._parsed("window") if None in bounds else None
+            choose_window(RunFacts("", "", "", Schedule.of(None)), start=self.start, end=self.end, window=length)
 
     def execute(self, context: Context) -> Any:
         """Works on the run's window.
@@ -129,11 +186,22 @@ class PolarWindowOperator(PolarOperator):
 
         with self._connected() as hook:
             self._prepare()
-            window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
+            settle = self._parsed("settle")
+            length = self._parsed("window")
+            window = resolve_window(context, start=self.start, end=self.end, window=length, settle=settle)
             filters = hook.filters(self.filters)
             show_events(context, hook.settings.environment, window=window, filters=filters)
-            self._settle(window)
+            self._settle(window, settle)
             return self._work(context, window, filters)
+
+    def execute_settled(self, context: Context, event: Any = None, window: dict[str, str] | None = None) -> Any:  # noqa: ARG002
+        """Goes on after a deferral, with the window that has settled meanwhile; see :meth:`execute`."""
+        from airflow_provider_polar.engine.window import EventWindow
+
+        if window is None:  # dag.test() of Airflow hands nothing on but the event
+            return self.execute(context)
+        with self._connected() as hook:
+            return self._work(context, EventWindow.from_dict(window), hook.filters(self.filters))
 
     def _prepare(self) -> None:
         """Refuses what can be known to be impossible before anything is waited for or requested."""
@@ -142,15 +210,22 @@ class PolarWindowOperator(PolarOperator):
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> Any:
         """Does the operator's own work, on a window that has settled; what it returns is the task's result."""
 
-    def _settle(self, window: EventWindow) -> None:
+    def _settle(self, window: EventWindow, settle: timedelta | None) -> None:
         """Waits until the window has been over for as long as ``settle`` says."""
-        seconds = (window.end + (self.settle or timedelta(0)) - datetime.now(UTC)).total_seconds()
+        moment = window.end + (settle or timedelta(0))
+        seconds = (moment - datetime.now(UTC)).total_seconds()
         if seconds <= 0:
             return
-        if self.settle is None:
+        if settle is None:
             self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
             return
-        self.log.info("%s has to settle: waiting %.0f s", window, seconds)
+        self.log.info("%s has to settle: waiting %.0f s%s", window, seconds, ", deferred" if self.deferrable else "")
+        if self.deferrable:
+            from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+            # What a template says of the window may be another one by then, so the window itself is handed on.
+            kept = {"window": window.to_dict()}
+            self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_settled", kwargs=kept)
         time.sleep(seconds)
 
 
@@ -168,6 +243,9 @@ class PolarDirectoryOperator(PolarOperator):
         super().__init__(**kwargs)
         self.destination = destination
         self.destination_conn_id = destination_conn_id
+
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {"destination": check_path}
 
     def _directory(self) -> Directory:
         from airflow_provider_polar.engine.files.storage import Directory

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.links.polar import show_events
 from airflow_provider_polar.operators._base import PolarPublishingOperator
+from airflow_provider_polar.parameters import Parser
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ class PolarAssembleExportOperator(PolarPublishingOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.filters = filters
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.api.filters import EventFilters
+
+        return super()._parsers() | {"filters": lambda value, _: EventFilters.parse(value)}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """One request where nothing changed since the exports.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
+from airflow_provider_polar.exceptions import PolarIncompleteError
 from airflow_provider_polar.operators._base import PolarPublishingOperator, PolarWindowOperator, in_words
-from airflow_provider_polar.operators._storage import is_templated
+from airflow_provider_polar.parameters import Parser, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
     :param max_file_rows: events of a file at most.
     :param max_file_bytes: a file is closed once its events reach this many bytes, before compression.
     :param max_concurrency: slices of the window read at once.
-    :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta or a
-        number of windows: one request each, and those that changed since, or were exported incompletely, are exported
-        again. Windows in another layout are not looked at.
-    :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing.
+    :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta, text such
+        as ``"2 days"``, or a number of windows (templated): one request each, and those that changed since, or were
+        exported incompletely, are exported again. Windows in another layout are not looked at.
+    :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing (templated).
     :raises PolarIncompleteError: Polar counts events that it does not give.
     :raises PolarDestinationError: the store refuses something; a retry goes on from what is staged.
     :raises PolarLocalDiskError: the worker's disk is full; a retry goes on from what is staged.
@@ -64,6 +64,8 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         "destination",
         "destination_conn_id",
         "partition_key",
+        "lookback",
+        "on_incomplete",
         "file_format",
         "compression",
         "include_fields",
@@ -80,7 +82,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         max_file_rows: int | None = None,
         max_file_bytes: int | None = None,
         max_concurrency: int = 4,
-        lookback: timedelta | int | None = None,
+        lookback: timedelta | int | str | None = None,
         on_incomplete: Literal["fail", "warn"] = "fail",
         **kwargs: Any,
     ) -> None:
@@ -96,22 +98,15 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         self.on_incomplete = on_incomplete
         self._check()
 
-    def _check(self) -> None:
-        """Refuses at parse time what no template can fix any more."""
-        from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.engine.exporting.lookback import check_lookback
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {
+            "max_concurrency": positive_count,
+            "lookback": optional(_lookback),
+            "on_incomplete": one_of("fail", "warn"),
+        }
 
-        if self.on_incomplete not in ("fail", "warn"):
-            raise PolarConfigurationError(f"on_incomplete is {self.on_incomplete!r}; there are 'fail' and 'warn'")
-        if self.max_concurrency < 1:
-            raise PolarConfigurationError(f"max_concurrency is {self.max_concurrency}; it takes at least 1")
-        if self.requests_per_minute is not None and self.requests_per_minute <= 0:
-            raise PolarConfigurationError(f"requests_per_minute is {self.requests_per_minute}; it must be positive")
-        if self.settle is not None and self.settle < timedelta(0):
-            raise PolarConfigurationError(f"settle is {self.settle}; it cannot be negative")
-        check_lookback(self.lookback)
-        if not is_templated(self.filters):
-            EventFilters.parse(self.filters)
+    def _check_together(self) -> None:
+        super()._check_together()
         if not is_templated([self.file_format, self.compression, self.include_fields, self.exclude_fields]):
             self._layout()
 
@@ -145,7 +140,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
                 filters,
                 layout,
                 on_incomplete=self.on_incomplete,
-                max_concurrency=self.max_concurrency,
+                max_concurrency=self._parsed("max_concurrency"),
             )
             manifest = export.run()
             self._report_lineage(directory, export.manifest_name, manifest)
@@ -153,10 +148,10 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
 
         looked_back: dict[str, Any] = {}
         failure: PolarIncompleteError | None = None
-        if self.lookback is not None:
+        if (lookback := self._parsed("lookback")) is not None:
             from airflow_provider_polar.engine.exporting.lookback import look_back
 
-            found = look_back(reader, directory, filters, layout, window, self.lookback)
+            found = look_back(reader, directory, filters, layout, window, lookback)
             changed, failure = self._export_changed(found, export, directory)
             looked_back = {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
         manifest, path = export(window)
@@ -207,3 +202,13 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
             "complete" if manifest.complete else "NOT complete",
             path,
         )
+
+
+def _lookback(value: Any, name: str) -> timedelta | int:
+    """A length of time, or a number of windows."""
+    from airflow_provider_polar.engine.exporting.lookback import check_lookback
+    from airflow_provider_polar.windows.lengths import parse_duration
+
+    lookback = parse_duration(value, name) if number(value) is None else positive_count(value, name)
+    check_lookback(lookback)
+    return lookback

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.exceptions import PolarNotFoundError
 from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.parameters import Parser
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -23,6 +24,12 @@ class PolarGetEventOperator(PolarOperator):
     def __init__(self, *, event_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_id = event_id
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.api.requests import get_event
+
+        return super()._parsers() | {"event_id": lambda value, _: get_event(value)}
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Requests the event.

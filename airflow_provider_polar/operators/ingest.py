@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
-from airflow.providers.common.compat.sdk import BaseOperator, ObjectStoragePath, XComArg
+from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
 
+from airflow_provider_polar.api.limits import MAX_EVENTS_PER_REQUEST
 from airflow_provider_polar.engine.files.uris import same_for_all_connections
+from airflow_provider_polar.engine.ingesting.options import (
+    DEFAULT_BATCH_SIZE,
+    DEFAULT_CONCURRENCY,
+    MAX_CONCURRENCY,
+    IngestOptions,
+    OnInvalid,
+    UnknownParents,
+)
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
-from airflow_provider_polar.operators._base import failing_clearly
-from airflow_provider_polar.operators._storage import is_templated, storage_path
+from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.parameters import Parser, is_nothing, one_of, optional, positive_count
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from airflow_provider_polar.engine.ingesting.ingest import IngestOptions, IngestSummary
+    from airflow_provider_polar.engine.ingesting.mapping import EventMapping
     from airflow_provider_polar.engine.ingesting.sources import Row
 
-CONTENT_SCOPE = "content"
-_PROGRESS = "polar_ingest_progress"
-_MAX_BATCH, _MAX_CONCURRENCY = 32_767, 16
+_NO_SCOPE = "content"
 
 
 class _Events:
@@ -40,7 +48,7 @@ class _Events:
         return f"events as {type(self.value).__name__}"
 
 
-class PolarIngestEventsOperator(BaseOperator):
+class PolarIngestEventsOperator(PolarOperator):
     """Sends usage events to Polar.
 
     However often the task is retried, killed, cleared or run again in its run, each event is stored, and so billed, at
@@ -77,23 +85,20 @@ class PolarIngestEventsOperator(BaseOperator):
         event id at Polar (one request for each such id), or ``accept`` them unchecked: Polar hides such events until
         their parent arrives.
     :param max_concurrency: requests in flight, 1 to 16.
-    :param requests_per_minute: request budget of this task; default the connection's.
     :param dry_run: check and count, log the first events as they would be sent, send nothing.
-    :param polar_conn_id: the Polar connection (templated).
-    :raises PolarConfigurationError: at once, for parameters that cannot be.
     :raises PolarInvalidEventsError: rows are invalid; fails the task without retries.
     :raises PolarIngestIncompleteError: some events are not stored, or perhaps not; a retry is safe and sends the rest.
         Where no retry can help (a wrong token, a missing scope), the task fails without retries.
     """
 
     template_fields: Sequence[str] = (
+        *PolarOperator.template_fields,
         "events",
         "source",
         "source_conn_id",
         "rejected_path",
         "rejected_conn_id",
         "idempotency_scope",
-        "polar_conn_id",
     )
     operator_extra_links = (PolarEventsLink(),)
     ui_color = "#dbe7ff"
@@ -105,16 +110,14 @@ class PolarIngestEventsOperator(BaseOperator):
         source: str | ObjectStoragePath | None = None,
         source_conn_id: str | None = None,
         mapping: Mapping[str, Any] | None = None,
-        on_invalid: Literal["fail", "skip"] = "fail",
+        on_invalid: OnInvalid = "fail",
         rejected_path: str | ObjectStoragePath | None = None,
         rejected_conn_id: str | None = None,
-        batch_size: int = 1000,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         idempotency_scope: str | None = None,
-        unknown_parents: Literal["reject", "accept"] = "reject",
-        max_concurrency: int = 4,
-        requests_per_minute: float | None = None,
+        unknown_parents: UnknownParents = "reject",
+        max_concurrency: int = DEFAULT_CONCURRENCY,
         dry_run: bool = False,
-        polar_conn_id: str = "polar_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -129,11 +132,28 @@ class PolarIngestEventsOperator(BaseOperator):
         self.idempotency_scope = idempotency_scope
         self.unknown_parents = unknown_parents
         self.max_concurrency = max_concurrency
-        self.requests_per_minute = requests_per_minute
         # BaseOperator has a method of the name dry_run.
         self.is_dry_run = dry_run
-        self.polar_conn_id = polar_conn_id
-        self._check_parameters()
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {
+            "source": optional(_check_source),
+            "mapping": optional(_mapping),
+            "on_invalid": one_of(*get_args(OnInvalid)),
+            "rejected_path": optional(check_path),
+            "batch_size": _count_up_to(MAX_EVENTS_PER_REQUEST),
+            "idempotency_scope": optional(_scope_name),
+            "unknown_parents": one_of(*get_args(UnknownParents)),
+            "max_concurrency": _count_up_to(MAX_CONCURRENCY),
+        }
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if (self.events is None) == (self.source is None):
+            raise PolarConfigurationError("give exactly one of events and source")
+        if self.on_invalid == "skip" and self.rejected_path is None:
+            raise PolarConfigurationError("on_invalid='skip' needs rejected_path, where the skipped rows are kept")
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """Renders a value as every operator does, and keeps rendered events from being shown."""
@@ -143,10 +163,10 @@ class PolarIngestEventsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ingests the events."""
-        with failing_clearly():
-            if self.source is not None:
-                return self._ingest_source(context).to_dict()
-            return self._ingest_rows(context, self._rendered_events()).to_dict()
+        with self._connected():
+            if self.source is None:
+                return self._ingest_rows(context, self._rendered_events())
+            return self._ingest_source(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """What OpenLineage's provider takes when the task has ended."""
@@ -154,40 +174,6 @@ class PolarIngestEventsOperator(BaseOperator):
 
         ingested = getattr(self, "_ingested", None)
         return ingested and ingest_lineage(self.polar_conn_id, *ingested)
-
-    # Parameters
-
-    def _check_parameters(self) -> None:
-        if (self.events is None) == (self.source is None):
-            raise PolarConfigurationError("give exactly one of events and source")
-        for name, value, known in (
-            ("on_invalid", self.on_invalid, ("fail", "skip")),
-            ("unknown_parents", self.unknown_parents, ("reject", "accept")),
-        ):
-            if value not in known:
-                raise PolarConfigurationError(f"{name} is {value!r}; it is one of {', '.join(known)}")
-        if self.on_invalid == "skip" and self.rejected_path is None:
-            raise PolarConfigurationError("on_invalid='skip' needs rejected_path, where the skipped rows are kept")
-        for name, number, most in (
-            ("batch_size", self.batch_size, _MAX_BATCH),
-            ("max_concurrency", self.max_concurrency, _MAX_CONCURRENCY),
-        ):
-            if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= most:
-                raise PolarConfigurationError(f"{name} is {number!r}; it is a whole number from 1 to {most}")
-        if self.requests_per_minute is not None and not self.requests_per_minute > 0:
-            raise PolarConfigurationError(f"requests_per_minute is {self.requests_per_minute}; it must be positive")
-        if self.idempotency_scope is not None and not str(self.idempotency_scope).strip():
-            raise PolarConfigurationError("idempotency_scope is empty; for no scope at all say 'content'")
-        if self.mapping is not None:
-            from airflow_provider_polar.engine.ingesting.mapping import EventMapping
-
-            EventMapping(self.mapping)
-        if self.source is not None and not is_templated(self.source):
-            from airflow_provider_polar.engine.files.formats import format_of
-            from airflow_provider_polar.engine.ingesting.sources import is_glob
-
-            if not is_glob(str(self.source)):
-                format_of(str(self.source))
 
     def _rendered_events(self) -> Iterable[Any]:
         events: Any = self.events.value if isinstance(self.events, _Events) else self.events
@@ -204,59 +190,37 @@ class PolarIngestEventsOperator(BaseOperator):
         """The scope of derived identities, and the same in words."""
         from airflow_provider_polar.engine.ingesting import identity
 
-        if self.idempotency_scope is None:
-            ti = context["ti"]
-            run = (ti.dag_id, ti.task_id, ti.run_id)
-            index: Any = -1 if ti.map_index is None else ti.map_index
-            if index >= 0 and self.source is not None:
-                source = same_for_all_connections(str(self.source))
-                return identity.run_scope(*run, source), "by this run and their source"
-            if index >= 0:
-                self.log.warning(
-                    "The identity of events without an external_id holds this task's map index, %s: if the list that "
-                    "the task is mapped over changes before it is cleared, its events are billed again. Set "
-                    "idempotency_scope to what names this one's events in the run, a customer "
-                    "or a business date, say, or ingest from source=.",
-                    index,
-                )
-            return identity.run_scope(*run, index), "by this run" if index < 0 else "by this run and the map index"
-        scope = str(self.idempotency_scope).strip()
-        # Under a scope that every run without a value shares, the events of one run would be another's duplicates.
-        if scope in ("", "None"):
-            raise PolarConfigurationError(
-                f"idempotency_scope has rendered to {scope!r}, that is to nothing; for none at all say 'content'"
-            )
-        if scope == CONTENT_SCOPE:
+        scope = self._parsed("idempotency_scope")
+        if scope == _NO_SCOPE:
             return identity.CONTENT_SCOPE, "by their content alone, in all runs"
-        return identity.named_scope(scope), f"by the scope {scope!r}"
-
-    def _options(self, context: Context, scope: str) -> IngestOptions:
-        from airflow_provider_polar.engine.ingesting.ingest import IngestOptions
-
+        if scope is not None:
+            return identity.named_scope(scope), f"by the scope {scope!r}"
         ti = context["ti"]
-        return IngestOptions(
-            scope=scope,
-            on_invalid=self.on_invalid,
-            unknown_parents=self.unknown_parents,
-            batch_size=self.batch_size,
-            max_concurrency=self.max_concurrency,
-            dry_run=self.is_dry_run,
-            owner=json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index]),
+        run = (ti.dag_id, ti.task_id, ti.run_id)
+        index: Any = -1 if ti.map_index is None else ti.map_index
+        if index < 0:
+            return identity.run_scope(*run, index), "by this run"
+        if self.source is not None:
+            return identity.run_scope(*run, same_for_all_connections(str(self.source))), "by this run and their source"
+        self.log.warning(
+            "The identity of events without an external_id holds this task's map index, %s: if the list that the task "
+            "is mapped over changes before it is cleared, its events are billed again. Set idempotency_scope to what "
+            "names this one's events in the run, a customer or a business date, say, or ingest from source=.",
+            index,
         )
+        return identity.run_scope(*run, index), "by this run and the map index"
 
-    # Steps
-
-    def _ingest_source(self, context: Context) -> IngestSummary:
-        from airflow_provider_polar.engine.ingesting.columns import check_event_columns
-        from airflow_provider_polar.engine.ingesting.mapping import EventMapping
+    def _ingest_source(self, context: Context) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.sources import rows_of_files
+        from airflow_provider_polar.engine.ingesting.validation import check_event_columns
 
         paths = self._paths()
         told = str(self.source) if len(paths) == 1 else f"{len(paths):,} files of {self.source}"
-        check = check_event_columns if self.mapping is None else EventMapping(self.mapping).check_columns
-        return self._ingest(context, rows_of_files(paths, check), [str(path) for path in paths], told)
+        mapping: EventMapping | None = self._parsed("mapping")
+        rows = rows_of_files(paths, mapping.check_columns if mapping else check_event_columns)
+        return self._ingest(context, rows, [str(path) for path in paths], told)
 
-    def _ingest_rows(self, context: Context, events: Iterable[Any]) -> IngestSummary:
+    def _ingest_rows(self, context: Context, events: Iterable[Any]) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 
         told = repr(_Events(events)) if isinstance(events, Sequence) else "events as they come"
@@ -266,8 +230,6 @@ class PolarIngestEventsOperator(BaseOperator):
         from airflow_provider_polar.engine.ingesting.rejected import is_rejected_file
         from airflow_provider_polar.engine.ingesting.sources import is_glob, matching
 
-        if not str(self.source).strip():
-            raise PolarConfigurationError("source has rendered to nothing; it is a path in object storage")
         path = storage_path(self.source, self.source_conn_id, "source")
         if not is_glob(str(path)):
             return [path]
@@ -285,61 +247,66 @@ class PolarIngestEventsOperator(BaseOperator):
             return None
         return storage_path(self.rejected_path, self.rejected_conn_id, "rejected_path")
 
-    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> IngestSummary:
+    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.ingest import Ingest
-        from airflow_provider_polar.engine.ingesting.mapping import EventMapping
-        from airflow_provider_polar.hooks.polar import PolarHook
 
-        hook = PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
-        try:
-            scope, scope_in_words = self._scope(context)
-            target = f"Polar (connection {self.polar_conn_id})"
-            if not self.is_dry_run:  # which needs no connection
-                target = f"Polar ({hook.settings.base_url}, connection {self.polar_conn_id})"
-                show_events(context, hook.settings.environment)
-            self.log.info(
-                "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
-            )
-            ingest = Ingest(
-                hook.get_conn,
-                self._options(context, scope),
-                rejected=self._rejected_path(),
-                progress=_TaskProgress(context, self.log),
-                target=target,
-                log=self.log,
-            )
-            mapping = None if self.mapping is None else EventMapping(self.mapping)
-            summary = ingest.run(rows, mapping=mapping, sources=sources)
-            self._ingested = ([source for source in sources if source], summary.to_dict())
-            return summary
-        finally:
-            hook.close()
+        ti = context["ti"]
+        scope, scope_in_words = self._scope(context)
+        target = f"Polar (connection {self.polar_conn_id})"
+        if not self.is_dry_run:  # which needs no connection
+            target = f"Polar ({self.hook.settings.base_url}, connection {self.polar_conn_id})"
+            show_events(context, self.hook.settings.environment)
+        self.log.info(
+            "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
+        )
+        options = IngestOptions(
+            scope=scope,
+            dry_run=self.is_dry_run,
+            owner=json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index]),
+            **{name: self._parsed(name) for name in ("on_invalid", "unknown_parents", "batch_size", "max_concurrency")},
+        )
+        ingest = Ingest(
+            self.hook.get_conn,
+            options,
+            rejected=self._rejected_path(),
+            progress=context.get("task_state_store"),
+            target=target,
+            log=self.log,
+        )
+        summary = ingest.run(rows, mapping=self._parsed("mapping"), sources=sources)._asdict()
+        self._ingested = [source for source in sources if source], summary
+        return summary
 
 
-class _TaskProgress:
-    """Progress in the state that Airflow (from 3.3) keeps for a task through its retries; nothing before."""
+def _check_source(value: Any, name: str) -> None:
+    from airflow_provider_polar.engine.files.formats import format_of
+    from airflow_provider_polar.engine.ingesting.sources import is_glob
 
-    def __init__(self, context: Context, log: Any) -> None:
-        self._store: Any = context.get("task_state_store")
-        self._log = log
+    check_path(value, name)
+    if not is_glob(str(value)):
+        format_of(str(value))
 
-    def load(self) -> Any:
-        return self._try("read", lambda: self._store.get(_PROGRESS))
 
-    def save(self, state: dict[str, Any]) -> None:
-        self._try("kept", lambda: self._store.set(_PROGRESS, state))
+def _mapping(value: Any, _name: str) -> EventMapping:
+    from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 
-    def clear(self) -> None:
-        self._try("cleared", lambda: self._store.delete(_PROGRESS))
+    return EventMapping(value)
 
-    def _try(self, what: str, call: Any) -> Any:
-        if self._store is None:
-            return None
-        try:
-            return call()
-        except Exception as error:  # an optimisation must not fail the task
-            self._log.warning("The progress could not be %s (%s); this costs time only.", what, type(error).__name__)
-            return None
+
+def _scope_name(value: Any, name: str) -> str:
+    # Under a scope that every run without a value shares, the events of one run would be another's duplicates.
+    if is_nothing(str(value)):
+        raise PolarConfigurationError(f"{name} is {value!r}, that is nothing; for no scope at all say {_NO_SCOPE!r}")
+    return str(value).strip()
+
+
+def _count_up_to(most: int) -> Parser:
+    def parse(value: Any, name: str) -> int:
+        if (count := positive_count(value, name)) > most:
+            raise PolarConfigurationError(f"{name} is {value!r}; it is a whole number from 1 to {most:,}")
+        return count
+
+    return parse
 
 
 def as_rows(events: Any, what: str) -> Iterable[Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.parameters import Parser
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,12 @@ class PolarListEventNamesOperator(PolarOperator):
     def __init__(self, *, filters: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.engine.names import check_filters
+
+        return super()._parsers() | {"filters": lambda value, _: check_filters(value or {})}
 
     def execute(self, context: Context) -> list[str]:  # noqa: ARG002
         """Reads every page of the names.

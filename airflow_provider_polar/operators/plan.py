@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.operators._base import PolarWindowOperator
+from airflow_provider_polar.parameters import Parser, optional, positive_count
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -40,15 +40,18 @@ class PolarPlanExportOperator(PolarWindowOperator):
         super().__init__(**kwargs)
         self.pieces = pieces
         self.workers = workers
-        if workers < 1 or (pieces is not None and pieces < 1):
-            raise PolarConfigurationError(f"workers={workers} and pieces={pieces} must be at least 1")
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {"pieces": optional(positive_count), "workers": positive_count}
 
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> list[dict[str, Any]]:  # noqa: ARG002
         """Requests counts only."""
         from airflow_provider_polar.engine.exporting.shards import plan_shards
 
-        planned = plan_shards(self._reader(filters), window, self.pieces or 4 * self.workers)
-        budget = self.hook.settings.requests_per_minute / min(self.workers, len(planned))
+        workers = self._parsed("workers")
+        planned = plan_shards(self._reader(filters), window, self._parsed("pieces") or 4 * workers)
+        budget = self.hook.settings.requests_per_minute / min(workers, len(planned))
         counts = [count for _, count in planned]
         self.log.info("%s: %s shards of %s to %s events", window, len(planned), f"{min(counts):,}", f"{max(counts):,}")
         return [{**shard.to_dict(), "requests_per_minute": budget} for shard, _ in planned]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
+from airflow_provider_polar.exceptions import PolarIncompleteError
 from airflow_provider_polar.operators._base import PolarDirectoryOperator, PolarWindowOperator, in_words
-from airflow_provider_polar.operators._storage import is_templated
+from airflow_provider_polar.parameters import Parser, one_of
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -42,12 +42,10 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def __init__(self, *, on_difference: Literal["fail", "warn"] = "fail", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.on_difference = on_difference
-        if on_difference not in ("fail", "warn"):
-            raise PolarConfigurationError(f"on_difference is {on_difference!r}; there are 'fail' and 'warn'")
-        if not is_templated(self.filters):
-            from airflow_provider_polar.api.filters import EventFilters
+        self._check()
 
-            EventFilters.parse(self.filters)
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {"on_difference": one_of("fail", "warn")}
 
     def _prepare(self) -> None:
         self._directory()

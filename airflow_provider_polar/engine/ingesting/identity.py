@@ -24,6 +24,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_polar.engine.ingesting.places import Place
+
 _PREFIX = "airflow-v1-"
 _ID_BYTES = 20
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -31,7 +33,6 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _FAST_CANONICAL = msgspec.json.Encoder(order="deterministic")
 _LEAST_WITHOUT_EXPONENT = 1e-4
 _KEPT_IN_MEMORY = 1 << 17
-_PLACES = 1 << 40
 _PLACE_BYTES = 8
 CONTENT_SCOPE = '["content"]'
 """The scope that has nothing in it: equal content is the same event in every run, task and DAG."""
@@ -93,12 +94,9 @@ def _digest(scope_hash: Any, content: bytes, occurrence: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """The event's ``external_id`` stands for different content in an earlier row.
+    """The event's ``external_id`` stands for different content in an earlier row, the first."""
 
-    :param first: (source number, row number) of that row.
-    """
-
-    first: tuple[int, int]
+    first: Place
 
 
 class Identities:
@@ -120,18 +118,14 @@ class Identities:
         self._explicit = _Table(self._database, "explicit")
         self._explicit_like_derived = False
 
-    def identify(self, event: Mapping[str, Any], place: tuple[int, int]) -> str | Conflict | None:
-        """The event's ``external_id``; None where the run has this very event under this explicit id already.
-
-        :param place: (source number, row number), for conflicts.
-        """
+    def identify(self, event: Mapping[str, Any], place: Place) -> str | Conflict | None:
+        """The event's ``external_id``; None where the run has this very event under this explicit id already."""
         if parent := event.get("parent_id"):
             self._database.execute("INSERT OR IGNORE INTO parents VALUES (?, ?)", (_key(parent), parent))
         content = canonical(event)
         external_id: str | None = event.get("external_id")
-        packed = place[0] * _PLACES + place[1]
         if external_id is None:
-            external_id = _PREFIX + self._derive(content, packed).hex()
+            external_id = _PREFIX + self._derive(content, place).hex()
             if not self._explicit_like_derived:
                 return external_id
             known = self._explicit.get(_key(external_id))
@@ -142,21 +136,21 @@ class Identities:
             if (first := self._derived.get(derived)) is not None:
                 earlier = self._repeated.get(derived)
                 same = earlier if isinstance(earlier, bytes) else derived
-                return None if same == _digest(self._scope_hash, content, 0) else Conflict(divmod(first, _PLACES))
+                return None if same == _digest(self._scope_hash, content, 0) else Conflict(first)
         key = _key(external_id)
-        if self._explicit.add(key, packed.to_bytes(_PLACE_BYTES, "big") + _key_of(content)):
+        if self._explicit.add(key, place.to_bytes(_PLACE_BYTES, "big") + _key_of(content)):
             return external_id
         return _same_or_conflict(self._explicit.get(key), content)
 
-    def _derive(self, content: bytes, packed: int) -> bytes:
+    def _derive(self, content: bytes, place: Place) -> bytes:
         first = _digest(self._scope_hash, content, 0)
-        if self._derived.add(first, packed):
+        if self._derived.add(first, place):
             return first
         occurrence = (self._repeated.get(first) or 0) + 1
         derived = _digest(self._scope_hash, content, occurrence)
         self._repeated[first] = occurrence
         self._repeated[derived] = first
-        self._derived.add(derived, packed)
+        self._derived.add(derived, place)
         return derived
 
     def foreign_parents(self) -> Iterator[str]:
@@ -199,7 +193,7 @@ class _Table:
 
 def _same_or_conflict(known: bytes, content: bytes) -> Conflict | None:
     place, digest = known[:_PLACE_BYTES], known[_PLACE_BYTES:]
-    return None if digest == _key_of(content) else Conflict(divmod(int.from_bytes(place, "big"), _PLACES))
+    return None if digest == _key_of(content) else Conflict(int.from_bytes(place, "big"))
 
 
 def _derived_id(external_id: str) -> bytes:

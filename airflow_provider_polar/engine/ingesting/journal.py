@@ -5,26 +5,39 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import NamedTuple
 
-from airflow_provider_polar.api.limits import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST
-from airflow_provider_polar.engine.ingesting.batches import ENVELOPE_BYTES, Batch, Place
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES
+from airflow_provider_polar.engine.ingesting.places import Place
 
+_ENVELOPE_BYTES = len(b'{"events":[]}')
+MAX_EVENT_BYTES = MAX_BODY_BYTES - _ENVELOPE_BYTES
+"""Bytes of one event as JSON at most: a request that holds nothing else is full."""
 CHILD_OF_REJECTED = "is an event of this run that is rejected itself"
 
 
 class EncodedEvent(NamedTuple):
-    """One event: the number of its source, its row there, and the event as it is sent."""
+    """One event: where its row is, and the event as it is sent."""
 
-    source: int
-    number: int
+    place: Place
     payload: bytes
 
-    @property
-    def place(self) -> Place:
-        """Where it comes from."""
-        return self.source, self.number
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The events of one request.
+
+    :param number: position among the batches of the run, from 0.
+    :param first: number of its first event in the journal, from 1.
+    :param events: how many events.
+    :param generation: 0, or 1 for events whose parents are in generation 0, and so on.
+    """
+
+    number: int
+    first: int
+    events: int
+    generation: int = 0
 
 
 def temporary_database() -> sqlite3.Connection:
@@ -39,34 +52,25 @@ class Journal:
 
     Which events share a batch depends only on the events, their order and the sizes. Not thread-safe.
 
-    :param batch_size: events of a batch at most, at most Polar's 32,767.
+    :param batch_size: events of a batch at most.
     :param max_bytes: bytes of a request's body at most.
     """
 
     def __init__(self, batch_size: int, max_bytes: int = MAX_BODY_BYTES) -> None:
-        if not 1 <= batch_size <= MAX_EVENTS_PER_REQUEST:
-            raise ValueError(f"batch_size is {batch_size}; Polar takes 1 to {MAX_EVENTS_PER_REQUEST} in a request")
         self._batch_size, self._max_bytes = batch_size, max_bytes
         self.database = temporary_database()
+        self.database.execute("CREATE TABLE events (n INTEGER PRIMARY KEY, place INTEGER, payload BLOB)")
         self.database.execute(
-            "CREATE TABLE events (n INTEGER PRIMARY KEY, source INTEGER, number INTEGER, payload BLOB)"
-        )
-        self.database.execute(
-            "CREATE TABLE held (n INTEGER PRIMARY KEY, id TEXT, parent TEXT, source INTEGER, number INTEGER, "
-            "payload BLOB)"
+            "CREATE TABLE held (n INTEGER PRIMARY KEY, id TEXT, parent TEXT, place INTEGER, payload BLOB)"
         )
         self._digest = hashlib.sha256(str(batch_size).encode())
         self._open: list[EncodedEvent] = []
-        self._body = ENVELOPE_BYTES - 1
+        self._body = _ENVELOPE_BYTES - 1
         self._generation = self.events = 0
         self.batches: list[Batch] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Forgets everything."""
         self.database.close()
 
     def add(self, event: EncodedEvent) -> Batch | None:
@@ -86,9 +90,9 @@ class Journal:
         first = self.batches[-1].first + self.batches[-1].events if self.batches else 1
         batch = Batch(len(self.batches), first, len(self._open), self._generation)
         self.batches.append(batch)
-        self.database.executemany("INSERT INTO events VALUES (NULL, ?, ?, ?)", self._open)
+        self.database.executemany("INSERT INTO events VALUES (NULL, ?, ?)", self._open)
         self._digest.update(b"\n".join([event.payload for event in self._open]) + b"\n\n")
-        self._open, self._body = [], ENVELOPE_BYTES - 1
+        self._open, self._body = [], _ENVELOPE_BYTES - 1
         return batch
 
     @property
@@ -99,13 +103,13 @@ class Journal:
     def read(self, batch: Batch) -> list[EncodedEvent]:
         """The events of one batch."""
         rows = self.database.execute(
-            "SELECT source, number, payload FROM events WHERE n >= ? ORDER BY n LIMIT ?", (batch.first, batch.events)
+            "SELECT place, payload FROM events WHERE n >= ? ORDER BY n LIMIT ?", (batch.first, batch.events)
         )
         return list(map(EncodedEvent._make, rows))
 
     def hold(self, event: EncodedEvent, external_id: str, parent: str | None) -> None:
         """Holds one event back until everything is read: a child, or one whose id a later row may claim."""
-        self.database.execute("INSERT INTO held VALUES (NULL, ?, ?, ?, ?, ?)", (external_id, parent, *event))
+        self.database.execute("INSERT INTO held VALUES (NULL, ?, ?, ?, ?)", (external_id, parent, *event))
 
     def release(self, missing: Mapping[str, str]) -> Iterator[tuple[EncodedEvent, str]]:
         """Appends the events held back and ends the last batch; gives the orphans, each with its reason.
@@ -128,8 +132,8 @@ class Journal:
                 SELECT held.n, held.id, generation + 1, iif(reason IS NULL, NULL, ?)
                 FROM tree JOIN held ON held.parent = tree.id
             )
-            SELECT source, number, payload, coalesce(generation, 0), reason
-            FROM held LEFT JOIN tree USING (n) ORDER BY 4, held.n
+            SELECT place, payload, coalesce(generation, 0), reason
+            FROM held LEFT JOIN tree USING (n) ORDER BY 3, held.n
             """,
             (CHILD_OF_REJECTED,),
         ):

@@ -28,23 +28,26 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from airflow_provider_polar.engine.ingesting.columns import columns_text
-from airflow_provider_polar.engine.ingesting.content import Problems, in_utc, near_miss
-from airflow_provider_polar.engine.ingesting.values import plain
-from airflow_provider_polar.exceptions import EventProblem, PolarConfigurationError, PolarSourceError
-
-FIELDS = (
-    "name",
-    "timestamp",
-    "customer_id",
-    "external_customer_id",
-    "member_id",
-    "external_member_id",
-    "external_id",
-    "parent_id",
+from airflow_provider_polar.api.limits import CUSTOMER_FIELDS, INGEST_FIELDS
+from airflow_provider_polar.engine.ingesting.values import (
+    STRUCTURED,
+    Problems,
+    Rule,
+    ValueProblem,
+    columns_text,
+    in_utc,
+    plain,
 )
-_OPTIONS = {"column", "type", "optional", "default", "format", "timezone", "fold"}
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
+from airflow_provider_polar.wording import did_you_mean
+
 _TIME_OPTIONS = {"format", "timezone", "fold"}
+_OPTIONS = {
+    "const": {"const"},
+    "template": {"template"},
+    "column": {"column", "type", "optional", "default", *_TIME_OPTIONS},
+}
+"""The options that go together, by the one that says where the value comes from."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DIGITS = 400
 _MAX_SECONDS_DIGITS = 15
@@ -54,10 +57,6 @@ _log = logging.getLogger(__name__)
 
 Extract = Callable[[Mapping[str, Any]], Any]
 _ABSENT = object()
-
-
-class MappingProblem(ValueError):
-    """What is wrong with one value of a row."""
 
 
 class EventMapping:
@@ -70,19 +69,20 @@ class EventMapping:
     def __init__(self, spec: Mapping[str, Any]) -> None:
         if not isinstance(spec, Mapping):
             raise PolarConfigurationError(f"mapping is a {type(spec).__name__}; it is a dict of event fields")
-        if unknown := [field for field in spec if field not in (*FIELDS, "metadata")]:
+        if unknown := [field for field in spec if field not in INGEST_FIELDS]:
             raise PolarConfigurationError(
-                f"mapping: unknown field {unknown[0]!r}; events have {', '.join(FIELDS)} and metadata"
+                f"mapping: unknown field {unknown[0]!r}; events have {', '.join(INGEST_FIELDS)}"
             )
         if "name" not in spec:
             raise PolarConfigurationError('mapping: no name; for one fixed name write {"const": "the.name"}')
-        customers = [field for field in ("customer_id", "external_customer_id") if field in spec]
-        if len(customers) != 1:
-            raise PolarConfigurationError("mapping: give exactly one of customer_id and external_customer_id")
+        if sum(field in spec for field in CUSTOMER_FIELDS) != 1:
+            raise PolarConfigurationError(f"mapping: give exactly one of {' and '.join(CUSTOMER_FIELDS)}")
         metadata = spec.get("metadata", {})
         if not isinstance(metadata, Mapping):
             raise PolarConfigurationError("mapping: metadata is a dict of key to column")
-        self._fields = {field: _value(field, spec[field]) for field in FIELDS if field in spec}
+        self._fields = {
+            field: _value(field, spec[field]) for field in INGEST_FIELDS if field in spec.keys() - {"metadata"}
+        }
         self._metadata = {key: _structured(f"metadata.{key}", value) for key, value in metadata.items()}
         self._columns = list(_columns("", spec))
 
@@ -97,7 +97,7 @@ class EventMapping:
             if column in columns or column.partition(".")[0] in columns:
                 continue
             told = f"has no column {column!r}, which the mapping takes for {field}"
-            hint = near_miss(column, columns)
+            hint = did_you_mean(column, columns)
             if required:
                 raise PolarSourceError(f"{file} {told}; {columns_text(columns)}{hint}")
             if every_row:
@@ -105,9 +105,10 @@ class EventMapping:
 
     def __call__(self, row: Any) -> tuple[dict[str, Any], Problems]:
         """The event of a row, not validated yet, and the problems of its values."""
-        if not isinstance(row, Mapping):
-            return {}, Problems([EventProblem("", "is no object with columns")])
         problems = Problems()
+        if not isinstance(row, Mapping):
+            problems.add("", "is no object with columns")
+            return {}, problems
         event = _extracted(self._fields, row, "", problems)
         if self._metadata and (metadata := _extracted(self._metadata, row, "metadata.", problems)):
             event["metadata"] = metadata
@@ -137,8 +138,8 @@ def _extracted(
     for field, extract in fields.items():
         try:
             value = extract(row)
-        except MappingProblem as problem:
-            problems.add(prefix + field, str(problem))
+        except ValueProblem as refused:
+            problems += refused.below(prefix + field)
         else:
             if value is not _ABSENT:
                 values[field] = value
@@ -147,17 +148,14 @@ def _extracted(
 
 def _structured(field: str, spec: Any) -> Extract:
     """``_cost`` and ``_llm`` are objects with values of their own."""
-    if field not in ("metadata._cost", "metadata._llm") or not isinstance(spec, Mapping):
-        return _value(field, spec)
-    if "column" in spec or "const" in spec:
+    if field.removeprefix("metadata.") not in STRUCTURED or not isinstance(spec, Mapping) or spec.keys() & _OPTIONS:
         return _value(field, spec)
     parts = {key: _value(f"{field}.{key}", value) for key, value in spec.items()}
 
     def extract(row: Mapping[str, Any]) -> Any:
         problems = Problems()
-        values = _extracted(parts, row, "", problems)
-        if problems:
-            raise MappingProblem("; ".join(map(str, problems)))
+        values = _extracted(parts, row, ".", problems)
+        problems.refuse_any()
         return values or _ABSENT
 
     return extract
@@ -166,28 +164,23 @@ def _structured(field: str, spec: Any) -> Extract:
 def _value(field: str, spec: Any) -> Extract:
     if isinstance(spec, str) and spec:
         spec = {"column": spec}
-    if not isinstance(spec, Mapping) or len({"column", "const", "template"} & set(spec)) != 1:
+    sources = spec.keys() & _OPTIONS if isinstance(spec, Mapping) else ()
+    if len(sources) != 1:
         raise PolarConfigurationError(
             f'mapping: {field} is a column\'s name, {{"column": ...}}, {{"const": ...}} or {{"template": ...}}'
         )
-    if "const" in spec:
-        _only(field, spec, {"const"})
-        const = spec["const"]
-        if const is None:
-            raise PolarConfigurationError(f"mapping: {field} has no constant value; leave the field out")
-        return lambda _row: const
-    if "template" in spec:
-        _only(field, spec, {"template"})
-        return _template(field, spec["template"])
-    _only(field, spec, _OPTIONS)
-    return _column(field, spec)
-
-
-def _only(field: str, spec: Mapping[str, Any], allowed: set[str]) -> None:
-    if unknown := [option for option in spec if option not in allowed]:
+    (source,) = sources
+    if unknown := [option for option in spec if option not in _OPTIONS[source]]:
         raise PolarConfigurationError(
-            f"mapping: {field} has the unknown option {unknown[0]!r}; known here: {', '.join(sorted(allowed))}"
+            f"mapping: {field} has the unknown option {unknown[0]!r}; known here: {', '.join(sorted(_OPTIONS[source]))}"
         )
+    if source == "template":
+        return _template(field, spec["template"])
+    if source == "column":
+        return _column(field, spec)
+    if (const := spec["const"]) is None:
+        raise PolarConfigurationError(f"mapping: {field} has no constant value; leave the field out")
+    return lambda _row: const
 
 
 def _template(field: str, text: Any) -> Extract:
@@ -205,9 +198,9 @@ def _template(field: str, text: Any) -> Extract:
             if column is not None:
                 value = _look_up(row, column)
                 if _empty(value):
-                    raise MappingProblem(f"column {column!r} is empty or missing")
+                    raise ValueProblem(f"column {column!r} is empty or missing")
                 if isinstance(value, (float, Decimal)) and not Decimal(value).is_finite():
-                    raise MappingProblem(f"column {column!r} is not a finite number")
+                    raise ValueProblem(f"column {column!r} is not a finite number")
                 parts.append(_as_text(value))
         return "".join(parts)
 
@@ -227,11 +220,11 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
         )
     if kind != "timestamp" and (wrong := _TIME_OPTIONS & set(spec)):
         raise PolarConfigurationError(f"mapping: {field}: {min(wrong)} goes with type timestamp")
-    convert: Callable[[Any], Any]
+    convert: Rule
     if kind == "timestamp":
         convert = _timestamp(field, spec)
     elif kind is None:
-        convert = _whole_number_as_text if field in FIELDS else _unchanged
+        convert = _whole_number_as_text if field in INGEST_FIELDS else _unchanged
     else:
         convert = _CONVERSIONS[kind]
     default = spec.get("default", _ABSENT if optional else None)
@@ -240,8 +233,8 @@ def _column(field: str, spec: Mapping[str, Any]) -> Extract:
         value = _look_up(row, column)
         if _empty(value):
             if default is None:
-                hint = "" if column in row else near_miss(column, filter(_is_text, row))
-                raise MappingProblem(f"column {column!r} is empty or missing{hint}")
+                hint = "" if column in row else did_you_mean(column, [name for name in row if isinstance(name, str)])
+                raise ValueProblem(f"column {column!r} is empty or missing{hint}")
             return default
         return convert(value)
 
@@ -263,10 +256,6 @@ def _empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _unchanged(value: Any) -> Any:
     return value
 
@@ -285,8 +274,8 @@ def _as_text(value: Any) -> str:
         try:
             return str(value)
         except ValueError:
-            raise MappingProblem("has too many digits") from None
-    raise MappingProblem(f"a {type(value).__name__} has no text form here")
+            raise ValueProblem("has too many digits") from None
+    raise ValueProblem(f"a {type(value).__name__} has no text form here")
 
 
 def _as_int(value: Any) -> int:
@@ -299,29 +288,29 @@ def _as_int(value: Any) -> int:
     # The magnitude comes first: of 1E+9999999 an int must never be made.
     if isinstance(value, Decimal) and value.is_finite() and value.adjusted() < _MAX_DIGITS and value == int(value):
         return int(value)
-    raise MappingProblem("is not a whole number")
+    raise ValueProblem("is not a whole number")
 
 
 def _as_float(value: Any) -> float:
     # Python takes 1_000 for a number; who writes tables does not.
     if isinstance(value, str) and "_" in value:
-        raise MappingProblem("is not a number")
+        raise ValueProblem("is not a number")
     if not isinstance(value, bool) and isinstance(value, (int, float, Decimal, str)):
         try:
             return float(value)
         except (ValueError, OverflowError):
             pass
-    raise MappingProblem("is not a number")
+    raise ValueProblem("is not a number")
 
 
 def _as_bool(value: Any) -> bool:
     told = str(value).strip().lower() if isinstance(value, (str, Decimal)) else value
     if isinstance(told, (str, int)) and (meant := _BOOLEANS.get(told)) is not None:
         return meant
-    raise MappingProblem("is none of true, false, 1, 0")
+    raise ValueProblem("is none of true, false, 1, 0")
 
 
-_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+_CONVERSIONS: dict[str, Rule] = {
     "str": _as_text,
     "int": _as_int,
     "float": _as_float,
@@ -348,10 +337,10 @@ def _timestamp(field: str, spec: Mapping[str, Any]) -> Callable[[Any], datetime]
             if (utc := in_utc(moment)) is not None:
                 return utc
             if zone is None:
-                raise MappingProblem("has no time zone; say which with timezone in the mapping")
+                raise ValueProblem("has no time zone; say which with timezone in the mapping")
             return _in_zone(moment, zone, fold)
         except OverflowError:
-            raise MappingProblem("is outside the years 1 to 9999") from None
+            raise ValueProblem("is outside the years 1 to 9999") from None
 
     return convert
 
@@ -366,7 +355,7 @@ def _moment(value: Any, layout: str | None) -> datetime:
                 return _EPOCH + timedelta(microseconds=int(number * (1_000_000 if layout == "unix" else 1000)))
         except (ArithmeticError, ValueError):
             pass
-        raise MappingProblem(f"is not a number of {unit}")
+        raise ValueProblem(f"is not a number of {unit}")
     if isinstance(value, datetime):
         return value
     try:
@@ -374,7 +363,7 @@ def _moment(value: Any, layout: str | None) -> datetime:
         return datetime.fromisoformat(text) if layout is None else datetime.strptime(text, layout)  # noqa: DTZ007
     except ValueError:
         wanted = "an ISO 8601 moment" if layout is None else f"a moment in the format {layout!r}"
-        raise MappingProblem(f"is not {wanted}") from None
+        raise ValueProblem(f"is not {wanted}") from None
 
 
 def _in_zone(local: datetime, zone: tzinfo, fold: int | None) -> datetime:
@@ -384,7 +373,7 @@ def _in_zone(local: datetime, zone: tzinfo, fold: int | None) -> datetime:
     if earlier == later:
         return earlier
     if earlier > later:
-        raise MappingProblem(f"does not exist in {zone}: the clock is put forward then")
+        raise ValueProblem(f"does not exist in {zone}: the clock is put forward then")
     if fold is None:
-        raise MappingProblem(f"is twice in {zone}, the clock is put back then; say which is meant with fold")
+        raise ValueProblem(f"is twice in {zone}, the clock is put back then; say which is meant with fold")
     return later if fold else earlier

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.exceptions import PolarNotFoundError
 
 _REMEDY = (
@@ -20,20 +21,14 @@ _VISIBLE_WITHIN = (1.0, 2.0, 4.0)
 
 
 def missing_parents(
-    parents: Iterable[str],
-    client: Callable[[], PolarClient],
-    *,
-    accept_unknown: bool,
-    max_concurrency: int,
-    log: Any,
-    sleep: Callable[[float], object] = time.sleep,
+    parents: Iterable[str], client: Callable[[], PolarClient], options: IngestOptions, log: Any
 ) -> dict[str, str]:
     """Which of the parents are not there, with the reason in words.
 
-    :param parents: ``parent_id`` values that are no event of the run; Polar is requested for its event ids, one by one.
-    :param accept_unknown: take all of them on trust, without a request.
+    :param parents: ``parent_id`` values that are no event of the run; Polar is requested for its event ids, one by one,
+        unless they are all to be accepted.
     """
-    if accept_unknown:
+    if options.unknown_parents == "accept":
         if trusted := sum(1 for _ in parents):
             log.warning(
                 "%s parents are not in this run and are taken on trust; their children stay invisible at Polar until "
@@ -44,39 +39,27 @@ def missing_parents(
     ids: list[str] = []
     missing: dict[str, str] = {}
     for parent in parents:
-        if _is_uuid(parent):
+        try:
+            UUID(parent)
             ids.append(parent)
-        else:
+        except ValueError:
             missing[parent] = f"is no valid event of this run, and Polar has no look-up by external_id; {_REMEDY}"
-    for pause in (*_VISIBLE_WITHIN, None):
-        ids = _not_found(ids, client, max_concurrency)
-        if not ids or pause is None:
-            break
-        sleep(pause)
+    if ids:
+        with ThreadPoolExecutor(options.max_concurrency) as pool:
+            for pause in (0.0, *_VISIBLE_WITHIN):
+                time.sleep(pause)
+                found = pool.map(_exists, [client()] * len(ids), ids)
+                ids = [parent for parent, is_there in zip(ids, found, strict=True) if not is_there]
+                if not ids:
+                    break
     for parent in ids:
         missing[parent] = f"is neither an event at Polar nor a valid one of this run; {_REMEDY}"
     return missing
 
 
-def _not_found(ids: list[str], client: Callable[[], PolarClient], max_concurrency: int) -> list[str]:
-    if not ids:
-        return []
-    polar = client()
-
-    def is_missing(parent: str) -> bool:
-        try:
-            polar.get(parent)
-        except PolarNotFoundError:
-            return True
-        return False
-
-    with ThreadPoolExecutor(max_concurrency) as pool:
-        return [parent for parent, gone in zip(ids, pool.map(is_missing, ids), strict=True) if gone]
-
-
-def _is_uuid(text: str) -> bool:
+def _exists(client: PolarClient, event_id: str) -> bool:
     try:
-        UUID(text)
-    except ValueError:
+        client.get(event_id)
+    except PolarNotFoundError:
         return False
     return True

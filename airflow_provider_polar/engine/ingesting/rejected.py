@@ -8,14 +8,15 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from airflow_provider_polar.engine.files.packages import StoragePath
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
 from airflow_provider_polar.exceptions import EventProblem
+from airflow_provider_polar.wording import number_of
 
 _REASONS = 20
 _HEAD = 4096
@@ -41,43 +42,47 @@ class RejectedRows:
     one ingest's file from another's: a file of another one is never replaced, a name of its own is taken instead.
 
     :param destination: the file to publish; None to count only.
+    :param sources: the names of the sources that places refer to by number.
     :param owner: what is the same for all attempts of one ingest, and different for all others.
+    :ivar rows: which they are.
     """
 
-    def __init__(self, destination: FilePath | None, owner: str = "") -> None:
+    def __init__(self, destination: FilePath | None, sources: Sequence[str], owner: str = "") -> None:
+        self.sources = sources
+        self.rows = Flaws(sources)
         self._destination = destination
         self._ingest = hashlib.sha256(owner.encode()).hexdigest()[:12]
         self._next = f"next-{self._ingest}-{destination.name}" if destination is not None else ""
         self._file = tempfile.TemporaryFile(prefix="polar-rejected-")  # noqa: SIM115
         self._reasons: Counter[str] = Counter()
-        self.count = 0
 
-    def __enter__(self) -> Self:
-        return self
+    def __len__(self) -> int:
+        return len(self.rows)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Forgets what is not published."""
         self._file.close()
 
-    def add(self, source: str, number: int, problems: Sequence[EventProblem], event: Any) -> None:
+    def add(self, place: Place, problems: Sequence[EventProblem], event: Any) -> None:
         """Sets one row aside."""
-        self.count += 1
+        self.rows.add(place, problems)
         for problem in problems:
             reason = re.sub(r"\d[\d.,]*", "N", str(problem))
             self._reasons[reason if reason in self._reasons or len(self._reasons) < _REASONS else "other reasons"] += 1
         if self._destination is None:
             return
-        line: dict[str, Any] = {"row": number, "ingest": self._ingest}
+        source, row = where(place, self.sources)
+        line: dict[str, Any] = {"row": row, "ingest": self._ingest}
         if source:
             line["source"] = source
         line["problems"] = [{"field": one.field, "message": one.message} for one in problems]
         line["event"] = event
         self._file.write(_json(line) + b"\n")
 
-    def reasons(self) -> Iterator[tuple[str, int]]:
-        """Each reason with how often it was given, numbers in it left out; the most frequent first."""
-        return iter(self._reasons.most_common())
+    def tell_reasons(self, log: Any) -> None:
+        """Logs each reason with how often it was given, numbers in it left out; the most frequent first."""
+        for reason, times in self._reasons.most_common():
+            log.warning("Rejected for one reason, %s: %s", number_of(times, "time"), reason)
 
     def publish(self) -> str | None:
         """Writes the file, or removes that of an earlier attempt where no row is rejected any more.
@@ -90,7 +95,7 @@ class RejectedRows:
         directory, name = Directory(self._destination.parent), self._destination.name
         path = PurePosixPath(name)
         own = f"{path.stem}-{self._ingest}{path.suffix}"
-        if not self.count:
+        if not self:
             for earlier in (name, own):
                 if self._ingest_of(directory, earlier) == self._ingest:
                     directory.remove(earlier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
@@ -61,15 +61,14 @@ def send_batch(
     events: Sequence[EncodedEvent],
     *,
     skip: bool,
-    patience: float | None = None,
-    sleep: Callable[[float], object] = time.sleep,
+    patience: float,
 ) -> Sent:
     """Sends the events of one batch. Never raises a :class:`PolarError`: it is in the outcome.
 
     :param skip: leave out what Polar refuses and send the rest, under the same identities.
-    :param patience: seconds to retry for, in place of the client's.
+    :param patience: seconds to retry for.
     """
-    retries = client.retries if patience is None else replace(client.retries, patience=patience)
+    retries = replace(client.retries, patience=patience)
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
     while events:
@@ -83,7 +82,7 @@ def send_batch(
         except PolarValidationError as error:
             refused = _by_event(error.problems, events)
             if _only_clocks_differ(refused) and (pause := next(waits, None)) is not None:
-                sleep(pause)
+                time.sleep(pause)
                 continue
             sent.refused += refused
             if not refused or not skip:

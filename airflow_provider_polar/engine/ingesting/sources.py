@@ -15,6 +15,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from airflow_provider_polar.engine.files.compression import StreamError, codec_of
 from airflow_provider_polar.engine.files.formats import format_of
+from airflow_provider_polar.engine.files.packages import StoragePath
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
 
 _GLOB = frozenset("*?[")
@@ -52,18 +53,6 @@ class SourcePath(Protocol):
     def open(self, mode: str) -> IO[bytes]: ...
 
 
-class GlobPath(Protocol):
-    """What is needed of a pattern (``ObjectStoragePath``, ``UPath``)."""
-
-    @property
-    def fs(self) -> Any:
-        """The fsspec file system."""
-
-    @property
-    def path(self) -> str:
-        """The pattern within it."""
-
-
 def rows_in_memory(events: Iterable[Any]) -> Iterator[Row]:
     """Rows of a list, or of a generator, which is read once and not held."""
     return (Row(0, number, value) for number, value in enumerate(events, 1))
@@ -94,7 +83,7 @@ def _any_columns(_columns: Collection[str], _every_row: bool) -> None:
     """Takes a file whatever its columns are."""
 
 
-def matching(path: GlobPath) -> list[str]:
+def matching(path: StoragePath) -> list[str]:
     """The files that a pattern stands for, with their scheme, sorted by name.
 
     :raises PolarSourceError: there is none.

@@ -2,36 +2,48 @@
 
 What Polar would refuse (422), stumble over (500) or silently drop is refused here. Rows may hold Python values
 (aware datetimes, ``Decimal``, ``UUID``, scalars of NumPy, moments of pandas); they come out as JSON values, timestamps
-as UTC text. A value comes out exactly or is refused: none is rounded, and none takes long, whatever it is.
+as UTC text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
-from uuid import UUID
 
-from airflow_provider_polar.engine.ingesting.content import (
-    COMMON_INTEGER,
+from airflow_provider_polar.api.limits import (
+    CUSTOMER_FIELDS,
+    INGEST_FIELDS,
+    MAX_KEY,
+    MAX_KEYS,
+    MAX_NAME,
     MAX_TEXT,
+)
+from airflow_provider_polar.engine.ingesting.values import (
+    COMMON_INTEGER,
     STRUCTURED,
-    TOLD_KEY,
-    UTC_OFFSET,
     Problems,
+    Rule,
+    ValueProblem,
+    columns_text,
+    id_text,
     in_utc,
     is_object,
     key_text,
     kind_of,
     metadata_value,
+    plain,
+    text,
+    unicode_text,
     unknown_field,
-    unsendable_text,
+    utc_text,
+    uuid_text,
 )
-from airflow_provider_polar.engine.ingesting.values import plain
+from airflow_provider_polar.exceptions import PolarSourceError
+from airflow_provider_polar.wording import did_you_mean
 
-MAX_NAME = 128
-MAX_KEY, MAX_KEYS = 40, 50
 CLOCK_SKEW = timedelta(seconds=5)
 """How far ahead of this clock a timestamp may be: clocks differ, and Polar's own decides when the event is sent."""
 
@@ -51,18 +63,15 @@ class EventValidator:
         self._clock = clock
         self._latest = clock() + CLOCK_SKEW
         self._keys: dict[str, str] = {}
-        self._rules: dict[str, Callable[[Any, Problems], Any]] = {
-            "name": self._name,
+        special: dict[str, Rule] = {
+            "name": partial(text, most=MAX_NAME),
             "timestamp": self._timestamp,
-            "external_id": _text_rule("external_id"),
-            "parent_id": _text_rule("parent_id"),
-            "customer_id": _uuid_rule("customer_id"),
-            "external_customer_id": _text_rule("external_customer_id"),
-            "member_id": _uuid_rule("member_id"),
-            "external_member_id": _text_rule("external_member_id"),
-            "organization_id": _organization,
+            "customer_id": uuid_text,
+            "member_id": uuid_text,
             "metadata": self._metadata,
+            "organization_id": _organization,
         }
+        self._rules = dict.fromkeys(INGEST_FIELDS, id_text) | special
 
     def __call__(self, row: Any) -> tuple[dict[str, Any], Problems]:
         """The event of a row and every problem of the row; the event may be sent only if there is none.
@@ -82,8 +91,12 @@ class EventValidator:
             elif (value := given if type(given) in _COMMON_TYPES else plain(given)) is None:
                 if field == "timestamp":
                     problems.add(field, "is null; leave it out to have Polar take the time of receipt")
-            elif (normal := rule(value, problems)) is not None:
-                event[field] = normal
+            else:
+                try:
+                    if normal := rule(value):
+                        event[field] = normal
+                except ValueProblem as refused:
+                    problems += refused.below(field)
         if problems or not (event.keys() <= _COMMON_FIELDS and "name" in event and "external_customer_id" in event):
             self._across_fields({field: plain(row.get(field)) for field in self._rules}, event, problems)
         return event, problems
@@ -92,7 +105,7 @@ class EventValidator:
     def _across_fields(row: Mapping[str, Any], event: dict[str, Any], problems: Problems) -> None:
         if row["name"] is None:
             problems.add("name", "is missing")
-        internal, external = row["customer_id"] is not None, row["external_customer_id"] is not None
+        internal, external = (row[field] is not None for field in CUSTOMER_FIELDS)
         if internal and external:
             problems.add(
                 "", "has both customer_id and external_customer_id; Polar would silently drop the first: give one"
@@ -106,115 +119,81 @@ class EventValidator:
         if "parent_id" in event and event["parent_id"] == event.get("external_id"):
             problems.add("parent_id", "is the event's own external_id; an event is not its own parent")
 
-    @staticmethod
-    def _name(value: Any, problems: Problems) -> str | None:
-        return _text("name", value, problems, MAX_NAME)
-
-    def _timestamp(self, value: Any, problems: Problems) -> str | None:
+    def _timestamp(self, value: Any) -> str:
         if isinstance(value, str):
             try:
-                moment = datetime.fromisoformat(value.strip())
+                value = datetime.fromisoformat(value.strip())
             except ValueError:
-                problems.add("timestamp", "is not an ISO 8601 moment such as 2026-01-31T12:00:00Z")
-                return None
-        elif isinstance(value, datetime):
-            moment = value
-        else:
-            problems.add("timestamp", f"is {kind_of(value)}; a moment is an aware datetime or ISO 8601 text")
-            return None
-        try:
-            utc = in_utc(moment)
-        except OverflowError:
-            problems.add("timestamp", "is outside the years 1 to 9999")
-            return None
+                raise ValueProblem("is not an ISO 8601 moment such as 2026-01-31T12:00:00Z") from None
+        if not isinstance(value, datetime):
+            raise ValueProblem(f"is {kind_of(value)}; a moment is an aware datetime or ISO 8601 text")
+        utc = in_utc(value)
         if utc is None:
-            problems.add("timestamp", "has no time zone; write one, for example a Z at the end for UTC")
-            return None
+            raise ValueProblem("has no time zone; write one, for example a Z at the end for UTC")
         if utc < _EPOCH:
-            problems.add("timestamp", "is before 1970; Polar's filters by time fail for good once it has such one")
-            return None
+            raise ValueProblem("is before 1970; Polar's filters by time fail for good once it has such one")
         if utc > self._latest:
             self._latest = self._clock() + CLOCK_SKEW
             if utc > self._latest:
-                problems.add("timestamp", "is in the future, which Polar refuses")
-                return None
-        return utc.isoformat()[:-UTC_OFFSET] + "Z"
+                raise ValueProblem("is in the future, which Polar refuses")
+        return utc_text(utc)
 
-    def _metadata(self, value: Any, problems: Problems) -> dict[str, Any] | None:
+    def _metadata(self, value: Any) -> dict[str, Any]:
         if not is_object(value):
-            problems.add("metadata", f"is {kind_of(value)}; it is a flat object")
-            return None
-        if len(value) > MAX_KEYS:
-            problems.add("metadata", f"has {len(value)} keys; it has at most {MAX_KEYS}")
+            raise ValueProblem(f"is {kind_of(value)}; it is a flat object")
         metadata: dict[str, Any] = {}
+        problems = Problems()
+        if len(value) > MAX_KEYS:
+            problems.add("", f"has {len(value)} keys; it has at most {MAX_KEYS}")
         for given, content in value.items():
-            key = self._keys.get(given)
-            if key is None and (key := self._checked_key(given, problems)) is None:
-                continue
-            kind = type(content)
-            if (
-                (kind is str and 0 < len(content) <= MAX_TEXT and content.isascii() and "\0" not in content)
-                or (kind is int and -COMMON_INTEGER <= content <= COMMON_INTEGER)
-                or (kind is float and math.isfinite(content))
-                or kind is bool
-            ) and key not in STRUCTURED:
-                metadata[key] = content
-            else:
-                metadata[key] = STRUCTURED.get(key, metadata_value)(f"metadata.{key}", plain(content), problems)
-        return metadata or None
+            try:
+                key = self._keys.get(given) or self._checked_key(given)
+                kind = type(content)
+                if (
+                    (kind is str and 0 < len(content) <= MAX_TEXT and content.isascii() and "\0" not in content)
+                    or (kind is int and -COMMON_INTEGER <= content <= COMMON_INTEGER)
+                    or (kind is float and math.isfinite(content))
+                    or kind is bool
+                ) and key not in STRUCTURED:
+                    metadata[key] = content
+                else:
+                    rule: Rule = STRUCTURED.get(key, metadata_value)
+                    metadata[key] = rule(plain(content))
+            except ValueProblem as refused:
+                problems += refused.below(f".{key_text(given)}")
+        problems.refuse_any()
+        return metadata
 
-    def _checked_key(self, key: Any, problems: Problems) -> str | None:
+    def _checked_key(self, key: Any) -> str:
         if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
             told = f"{len(key)} characters" if isinstance(key, str) else kind_of(key)
-            field = f"metadata.{key_text(key)}"[:TOLD_KEY]
-            problems.add(field, f"the key is {told}; keys are text of 1 to {MAX_KEY} characters")
-            return None
-        if (unsendable := unsendable_text(key)) is not None:
-            problems.add("metadata", f"a key {unsendable}")
-            return None
-        exact = str.__str__(key)
+            raise ValueProblem(f"the key is {told}; keys are text of 1 to {MAX_KEY} characters")
+        try:
+            exact = unicode_text(key)
+        except ValueProblem as refused:
+            raise ValueProblem(f"the key {refused}") from None
         if len(self._keys) < _KEYS_REMEMBERED:
             self._keys[exact] = exact
         return exact
 
 
-def _text_rule(field: str) -> Callable[[Any, Problems], str | None]:
-    def rule(value: Any, problems: Problems) -> str | None:
-        if isinstance(value, UUID):
-            return str(value)
-        return _text(field, value, problems)
-
-    return rule
+def _organization(_value: Any) -> str:
+    raise ValueProblem("is refused with an organization token; the token itself says which it is")
 
 
-def _uuid_rule(field: str) -> Callable[[Any, Problems], str | None]:
-    def rule(value: Any, problems: Problems) -> str | None:
-        try:
-            uuid = value if isinstance(value, UUID) else UUID(value)
-        except (ValueError, AttributeError, TypeError):
-            problems.add(field, "is not a UUID; for an id of your own give the external_ field")
-            return None
-        if uuid.version != 4:
-            problems.add(field, "is not a version 4 UUID, as Polar's ids are")
-            return None
-        return str(uuid)
+def check_event_columns(file: str, columns: Collection[str], every_row: bool) -> None:
+    """Tells at once, and not row by row, that the columns of a file are no events.
 
-    return rule
-
-
-def _organization(_value: Any, problems: Problems) -> None:
-    problems.add("organization_id", "is refused with an organization token; the token itself says which it is")
-
-
-def _text(field: str, value: Any, problems: Problems, most: int | None = None) -> str | None:
-    if not isinstance(value, str):
-        problems.add(field, f"is {kind_of(value)}; it is text")
-    elif not value:
-        problems.add(field, "is empty" if most is None else f"is empty; it has 1 to {most} characters")
-    elif most is not None and len(value) > most:
-        problems.add(field, f"has {len(value)} characters; it has 1 to {most}")
-    elif (unsendable := unsendable_text(value)) is not None:
-        problems.add(field, unsendable)
-    else:
-        return str.__str__(value)
-    return None
+    :param every_row: every row has all the columns; False where the rows are objects with keys of their own.
+    :raises PolarSourceError: a column is no field of an event, or there is no name or no customer.
+    """
+    for column in columns if every_row else ():
+        if column not in INGEST_FIELDS and not column.startswith("metadata."):
+            raise PolarSourceError(
+                f"{file} has the column {key_text(column)!r}, which is no field of an event"
+                f"{did_you_mean(key_text(column), INGEST_FIELDS)}; an event has {', '.join(INGEST_FIELDS)}, "
+                "and metadata.KEY for each key of its metadata: rename the column, or give a mapping"
+            )
+    for needed in (("name",), CUSTOMER_FIELDS[::-1]):
+        if not set(needed) & set(columns):
+            raise PolarSourceError(f"{file} has no column {' or '.join(needed)}; {columns_text(columns)}")

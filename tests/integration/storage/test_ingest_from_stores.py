@@ -12,7 +12,8 @@ from upath import UPath
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.engine.files.formats import FORMATS, format_of
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import matching, rows_of_files
 from airflow_provider_polar.exceptions import PolarSourceError
 from airflow_provider_polar.testing import LocalPolar

@@ -256,7 +256,7 @@ def test_a_dry_run_sends_nothing_and_needs_no_connection(run_dag: RunDag, polar_
     ("parameters", "told"),
     [
         ({}, "exactly one of events and source"),
-        ({"events": [], "source": "a.jsonl"}, "exactly one of events and source"),
+        ({"events": [], "source": "s3://b/a.jsonl"}, "exactly one of events and source"),
         ({"events": [], "on_invalid": "ignore"}, "on_invalid"),
         ({"events": [], "on_invalid": "skip"}, "needs rejected_path"),
         ({"events": [], "batch_size": 0}, "batch_size"),
@@ -296,7 +296,7 @@ def test_a_retry_in_airflow_remembers_what_is_stored(
     departures: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Retries, "wait", lambda _self, _state: 0.0)
+    monkeypatch.setattr(Retries, "wait", lambda *_: 0.0)
     monkeypatch.setattr("airflow_provider_polar.api.retrying.PATIENCE", 0.0)
     outage = 2  # requests: a batch and its second turn, for a client without patience
     with _dag("ingest_retry") as dag:

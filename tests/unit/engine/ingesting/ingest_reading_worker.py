@@ -14,9 +14,10 @@ from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
-from airflow_provider_polar.engine.ingesting import dispatcher
+from airflow_provider_polar.engine.ingesting import progress
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 
 
@@ -26,20 +27,20 @@ class FileProgress:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return json.loads(self._file.read_bytes()) if self._file.exists() else None
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         whole = self._file.with_suffix(".next")
         whole.write_text(json.dumps(state))
         whole.rename(self._file)
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self._file.unlink(missing_ok=True)
 
 
 def main(base_url: str, token: str, directory: str) -> None:
-    dispatcher._SAVE_EVERY = 0.0
+    progress._SAVE_EVERY = 0.0
     with PolarClient(token, base_url=base_url, retries=Retries(6, 0.01, 0.1)) as client:
         ingest = Ingest(
             lambda: client,
@@ -47,7 +48,7 @@ def main(base_url: str, token: str, directory: str) -> None:
             rejected=UPath(f"file://{directory}/rejected.jsonl"),
             progress=FileProgress(Path(directory) / "progress.json"),
         )
-        print(json.dumps(ingest.run(rows_in_memory(map(json.loads, sys.stdin))).to_dict()))
+        print(json.dumps(ingest.run(rows_in_memory(map(json.loads, sys.stdin)))._asdict()))
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polar.engine.ingesting.columns import check_event_columns
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
 from airflow_provider_polar.engine.ingesting.sources import rows_of_files
-from airflow_provider_polar.engine.ingesting.validation import EventValidator
+from airflow_provider_polar.engine.ingesting.validation import EventValidator, check_event_columns
 from airflow_provider_polar.exceptions import EventProblem, PolarSourceError
 
 ROWS = [{"carrier": "UA", "dep": "2026-01-01", "nested": {"a": 1}}, {"carrier": "AA", "dep": None, "nested": {"a": 2}}]
@@ -44,8 +43,13 @@ def mapping(**fields: Any) -> EventMapping:
 @pytest.mark.parametrize(
     ("fields", "field", "column", "hint"),
     [
-        ({"external_customer_id": "carier"}, "external_customer_id", "carier", "; is carrier meant?"),
-        ({"metadata": {"m": {"column": "carriers", "type": "str"}}}, "metadata.m", "carriers", "; is carrier meant?"),
+        ({"external_customer_id": "carier"}, "external_customer_id", "carier", " (did you mean carrier?)"),
+        (
+            {"metadata": {"m": {"column": "carriers", "type": "str"}}},
+            "metadata.m",
+            "carriers",
+            " (did you mean carrier?)",
+        ),
         ({"external_id": {"template": "{carrier}-{departure}"}}, "external_id", "departure", ""),
         ({"metadata": {"_cost": {"amount": "cents"}}}, "metadata._cost.amount", "cents", ""),
     ],
@@ -79,7 +83,7 @@ def test_an_optional_column_that_a_table_has_not_is_warned_about(
     assert [record.getMessage() for record in caplog.records] == [
         f"{path} has no column {column!r}, which the mapping takes for {field}; it may be missing, so every row counts "
         f"as empty there{hint}"
-        for column, field, hint in (("depp", "timestamp", "; is dep meant?"), ("p", "parent_id", ""))
+        for column, field, hint in (("depp", "timestamp", " (did you mean dep?)"), ("p", "parent_id", ""))
     ]
 
 
@@ -88,7 +92,7 @@ def test_a_key_that_later_objects_have_is_a_problem_of_the_rows_that_have_it_not
     path = written(tmp_path, "jsonl", rows)
     read = list(rows_of_files([path], mapping().check_columns))
     assert [mapping()(row.value)[1] for row in read] == [
-        [EventProblem("external_customer_id", "column 'carrier' is empty or missing; is carier meant?")],
+        [EventProblem("external_customer_id", "column 'carrier' is empty or missing (did you mean carier?)")],
         [],
     ]
 
@@ -104,7 +108,7 @@ def test_the_first_thousand_objects_are_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_column_of_a_table_that_is_no_field_of_an_event(tmp_path: Path, suffix: str) -> None:
     path = written(tmp_path, suffix, [{"nam": "a", "external_customer_id": "c", "metadata.x": "1"}])
-    with pytest.raises(PolarSourceError, match=r"has the column 'nam', .* is name meant\?; an event has name, "):
+    with pytest.raises(PolarSourceError, match=r"has the column 'nam', .*did you mean name\?\); an event has name, "):
         list(rows_of_files([path], check_event_columns))
 
 

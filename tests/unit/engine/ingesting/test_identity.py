@@ -46,7 +46,7 @@ def identities(rows: list[dict[str, Any]], scope: str = RUN) -> list[Any]:
         for number, row in enumerate(rows, 1):
             event, problems = validate(row)
             assert problems == []
-            found.append(known.identify(event, (0, number)))
+            found.append(known.identify(event, number))
     return found
 
 
@@ -142,14 +142,14 @@ def test_an_explicit_id_is_kept_and_an_equal_event_under_it_comes_once() -> None
 
 def test_different_content_under_one_explicit_id_is_a_conflict_that_names_the_first_row() -> None:
     row = {"name": "a", "external_customer_id": "c", "external_id": "x1"}
-    assert identities([row, {**row, "name": "b"}, row]) == ["x1", Conflict((0, 1)), None]
+    assert identities([row, {**row, "name": "b"}, row]) == ["x1", Conflict(1), None]
 
 
 def test_parents_outside_the_run_are_known_whatever_the_order() -> None:
     base = {"name": "a", "external_customer_id": "c"}
     with closing(temporary_database()) as database:
         known = Identities(RUN, database)
-        known.identify({**base, "parent_id": "later"}, (0, 1))
-        known.identify({**base, "parent_id": "elsewhere"}, (0, 2))
-        known.identify({**base, "external_id": "later"}, (0, 3))
+        known.identify({**base, "parent_id": "later"}, 1)
+        known.identify({**base, "parent_id": "elsewhere"}, 2)
+        known.identify({**base, "external_id": "later"}, 3)
         assert list(known.foreign_parents()) == ["elsewhere"]

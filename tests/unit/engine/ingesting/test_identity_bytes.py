@@ -101,7 +101,7 @@ def test_the_bytes_are_those_of_the_plain_encoder(row: dict[str, Any]) -> None:
         known = Identities(RUN, database)
         explicit = event.get("external_id")
         expected = [explicit, None] if explicit else [reference_id(RUN, reference(event), n) for n in range(2)]
-        assert [known.identify(event, (0, number)) for number in (1, 2)] == expected
+        assert [known.identify(event, number) for number in (1, 2)] == expected
     assert derive(RUN, reference(event), 7) == reference_id(RUN, reference(event), 7)
 
 
@@ -122,7 +122,7 @@ def test_payloads_that_were_refused_are_refused_and_written_the_same_where_not(v
 def identified(*rows: dict[str, Any]) -> list[Any]:
     with closing(temporary_database()) as database:
         known = Identities(RUN, database)
-        return [known.identify(row, (0, number)) for number, row in enumerate(rows, 1)]
+        return [known.identify(row, number) for number, row in enumerate(rows, 1)]
 
 
 DERIVED = [reference_id(RUN, reference(OK), occurrence) for occurrence in range(3)]
@@ -132,8 +132,8 @@ OTHER = {**OK, "name": "b"}
 def test_an_explicit_id_that_is_derived_for_other_content_is_a_conflict_in_either_order() -> None:
     for external_id, repeats in ((DERIVED[0], 1), (DERIVED[1], 2)):
         explicit = {**OTHER, "external_id": external_id}
-        assert identified(*[OK] * repeats, explicit)[-1] == Conflict((0, repeats))
-        assert identified(explicit, *[OK] * repeats)[-1] == Conflict((0, 1))
+        assert identified(*[OK] * repeats, explicit)[-1] == Conflict(repeats)
+        assert identified(explicit, *[OK] * repeats)[-1] == Conflict(1)
 
 
 def test_an_explicit_id_that_is_derived_for_the_same_content_is_one_event_in_either_order() -> None:

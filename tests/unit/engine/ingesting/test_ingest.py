@@ -23,8 +23,9 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting.identity import CONTENT_SCOPE, run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary
+from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestSummary
 from airflow_provider_polar.engine.ingesting.mapping import EventMapping
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,
@@ -65,13 +66,13 @@ class Memory:
     def __init__(self) -> None:
         self.state: Any = None
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return self.state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         self.state = json.loads(json.dumps(state))
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self.state = None
 
 
@@ -252,7 +253,7 @@ def test_a_retry_sets_aside_again_what_polar_refused_before(
     assert "request having been refused (rows 21-30)." in str(caught.value)
     assert str(caught.value).endswith(f"1 rejected row with all reasons: {rejected}")
     assert json.loads(rejected.read_text())["row"] == 1
-    assert memory.state["batches"] == "1"
+    assert memory.state["batches"] == [[1, 1]]
     assert ingest(client, rows, **options).rejected == 1
     (line,) = rejected.read_text().splitlines()
     assert json.loads(line)["problems"] == [{"field": "customer_id", "message": "Customer not found"}]
@@ -265,7 +266,7 @@ def test_progress_of_anything_else_is_not_believed(polar_server: LocalPolar, cli
     polar_server.fail("status", status=403, path="ingest", after=1, times=1)
     with pytest.raises(PolarIngestIncompleteError):
         ingest(client, usage(300), batch_size=100, max_concurrency=1, progress=memory)
-    assert memory.state["batches"] == "0"
+    assert memory.state["batches"] == [[0, 0]]
     rows, size = usage(300), 100
     if change == "rows":
         rows[0]["metadata"]["tokens"] = 99
@@ -476,7 +477,7 @@ def test_what_was_sent_before_a_source_broke_off_is_told(
     "change",
     [
         {"batches": "?"},
-        {"batches": "0-99"},
+        {"batches": [[0, 99]]},
         {"batches": None},
         {"counts": [1]},
         {"counts": [50, 0, 0]},

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions
+from airflow_provider_polar.engine.ingesting.ingest import Ingest
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 from airflow_provider_polar.exceptions import PolarIngestIncompleteError
 from airflow_provider_polar.testing import LocalPolar
@@ -34,13 +35,13 @@ class Memory:
         self._forgetful = forgetful
         self._state: Any = None
 
-    def load(self) -> Any:
+    def get(self, _key: str) -> Any:
         return None if self._forgetful else self._state
 
-    def save(self, state: dict[str, Any]) -> None:
+    def set(self, _key: str, state: dict[str, Any]) -> None:
         self._state = state
 
-    def clear(self) -> None:
+    def delete(self, _key: str) -> None:
         self._state = None
 
 

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -16,10 +17,11 @@ from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.models import IngestResult
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting import dispatcher as dispatching
-from airflow_provider_polar.engine.ingesting.batches import Batch
 from airflow_provider_polar.engine.ingesting.identity import run_scope
-from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary
-from airflow_provider_polar.engine.ingesting.journal import Journal
+from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestSummary
+from airflow_provider_polar.engine.ingesting.journal import Batch, Journal
+from airflow_provider_polar.engine.ingesting.options import IngestOptions
+from airflow_provider_polar.engine.ingesting.progress import Memory
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Sent
 from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
@@ -145,18 +147,16 @@ def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: 
     clock = Clock()
     monkeypatch.setattr(dispatching, "time", clock)
     polar: Any = Polar(clock, stored=0)
-    options: dict[str, Any] = {
-        "skip": True,
-        "max_concurrency": 8,
-        "progress": None,
-        "target": "",
-        "log": logging.getLogger(),
-    }
+    options, log = IngestOptions("scope", on_invalid="skip", max_concurrency=8), logging.getLogger()
     for failing in range(8):
         with (
-            Journal(1) as journal,
-            RejectedRows(None) as rejected,
-            dispatching.Dispatcher(lambda: polar, journal, [""], rejected, **options) as dispatcher,
+            closing(Journal(1)) as journal,
+            closing(RejectedRows(None, [""])) as rejected,
+            closing(
+                dispatching.Dispatcher(
+                    lambda: polar, journal, rejected, options, memory=Memory(None, log), target="", log=log
+                )
+            ) as dispatcher,
         ):
             for number in range(8):
                 future: Future[Sent] = Future()
@@ -166,4 +166,4 @@ def test_others_that_got_through_count_whenever_they_are_looked_at(monkeypatch: 
             clock.now += 600
             dispatcher._collect(0)
             assert [batch.number for batch in dispatcher._coming] == [failing]
-            assert not dispatcher._failed
+            assert not dispatcher.outcome.failed

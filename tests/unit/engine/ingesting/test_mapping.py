@@ -161,3 +161,13 @@ def test_every_problem_of_a_row_is_told_with_its_field() -> None:
 def test_a_wrong_mapping_is_refused_at_once(spec: Any, told: str) -> None:
     with pytest.raises(PolarConfigurationError, match=told):
         EventMapping(spec)
+
+
+def test_a_near_miss_is_told_as_the_column_is_written() -> None:
+    _, problems = EventMapping({**BASE, "external_customer_id": "CARIER"})({"CARRIER": "UA"})
+    assert [problem.message for problem in problems] == ["column 'CARIER' is empty or missing (did you mean CARRIER?)"]
+
+
+def test_every_problem_of_a_cost_is_told_under_its_own_field() -> None:
+    _, problems = mapped({"carrier": "UA"}, metadata={"_cost": {"amount": "cents", "currency": "unit"}})
+    assert [problem.field for problem in problems] == ["metadata._cost.amount", "metadata._cost.currency"]

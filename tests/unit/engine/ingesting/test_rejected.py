@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier, Thread
 from typing import Any
@@ -16,8 +17,8 @@ from airflow_provider_polar.exceptions import EventProblem
 
 
 def publish(path: Path, owner: str) -> str | None:
-    with RejectedRows(UPath(f"file://{path}"), owner) as rejected:
-        rejected.add("", 1, [EventProblem("name", "is missing")], {"of": owner})
+    with closing(RejectedRows(UPath(f"file://{path}"), [""], owner)) as rejected:
+        rejected.add(1, [EventProblem("name", "is missing")], {"of": owner})
         return rejected.publish()
 
 
