@@ -99,6 +99,40 @@ class TestTheRun:
         assert all(text in told[0][1] for text in (str(EventWindow(JAN[0], JAN[1])), "1 day, 0:00:00", "data interval"))
         assert any(level == "WARNING" and "not used" in text for level, text in told[1:])
 
+    def test_every_note_on_a_window_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        berlin = dag("0 0 * * *", start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")))
+        end = datetime(2026, 3, 29, 22, tzinfo=UTC)
+        run = {"run_type": RunType.SCHEDULED, "run_id": "run 1", "dag_id": "billing"}
+        made = context(run, dag=berlin, data_interval_start=end - DAY, data_interval_end=end)
+        assert resolve_window(made, window="1 hour") == EventWindow(end - DAY, end)
+        clocks, length = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+        assert "1:00:00" in clocks or "2026-03-28T23:00:00Z" in clocks
+        assert "window=1:00:00 is not used" in length
+
+
+class TestParameters:
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"start": "soon", "end": JAN[1]}, "start is 'soon'"),
+            ({"start": JAN[1], "end": "soon"}, "end is 'soon'"),
+            ({"start": "soon", "window": "1 day"}, "start is 'soon'"),
+            ({"end": "soon", "window": "1 day"}, "end is 'soon'"),
+            ({"start": JAN[1]}, "start is given without end: give both, or start and window="),
+            ({"end": JAN[1]}, "end is given without start: give both, or end and window="),
+            ({"start": JAN[1], "end": JAN[3], "window": "1 day"}, "window=1 day says another length"),
+        ],
+    )
+    def test_what_is_refused_is_named(self, given: dict[str, Any], says: str) -> None:
+        with pytest.raises(PolarWindowError) as refused:
+            resolve_window(context(), **given)
+        assert says in str(refused.value)
+
+    @pytest.mark.parametrize("given", [{"start": JAN[1]}, {"end": JAN[2]}, {"start": JAN[1], "end": JAN[2]}])
+    @pytest.mark.parametrize("length", ["1 day", DAY])
+    def test_one_bound_and_a_length_are_as_good_as_two(self, given: dict[str, Any], length: Any) -> None:
+        assert resolve_window(context(), **given, window=length) == EventWindow(JAN[1], JAN[2])
+
 
 class TestAssetEvents:
     @pytest.mark.parametrize(
@@ -209,11 +243,6 @@ class TestSchedules:
     def test_of_a_dag(self, schedule: Any, shown: str) -> None:
         made = Schedule.of(dag(schedule))
         assert (str(made), str(made.timezone)) == (shown, "UTC")
-
-    def test_ticks_are_those_of_the_cron_in_its_zone(self) -> None:
-        made = Schedule.of(dag("0 2 * * *", start_date=datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin"))))
-        assert made.next_tick(JAN[1]) == JAN[1] + timedelta(hours=1)
-        assert Schedule.of(dag(None)).next_tick(JAN[1]) is None
 
     def test_of_assets(self) -> None:
         made = Schedule.of(dag(AssetAny(ORDERS, USAGE)))
