@@ -170,6 +170,9 @@ class TestTheWatermark:
         advance_watermark(stored(store, "run 2", JAN[6]), second)
         assert resolve_window(stored(store, "run 3", JAN[7])) == EventWindow(JAN[6], JAN[7])
 
+    def test_the_first_run_without_a_length_begins_with_the_dag(self) -> None:
+        assert resolve_window(stored(Store())) == EventWindow(JAN[0], JAN[4])
+
     def test_a_window_that_does_not_go_on_from_it_leaves_it(self) -> None:
         store = Store()
         advance_watermark(stored(store), EventWindow(JAN[0], JAN[1]))

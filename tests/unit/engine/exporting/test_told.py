@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.exporting.progress_log import ProgressLog
 from airflow_provider_polar.engine.exporting.shards import plan_shards
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
@@ -135,3 +139,49 @@ def test_shards_are_planned_from_four_slices_each_and_no_smaller_than_a_page() -
     planned = plan_shards(Planner(minutes(60), pieces=12), HOUR, 3)
     assert wanted == [100, 333, 333, 8_333]
     assert planned == [(part, 20) for part in SLICES]
+
+
+class SelfProved(MemoryReader):
+    """Gives a window in one response, whose count proves it."""
+
+    verified = 0
+
+    def read(self, *args: Any, **options: Any) -> SliceReport:
+        return replace(super().read(*args, **options), self_proved=True)
+
+    def verify(self, reports: Sequence[SliceReport]) -> list[EventWindow]:
+        self.verified += 1
+        return super().verify(reports)
+
+
+def test_what_one_response_proved_is_counted_again_only_by_a_retry(target: Path, monkeypatch: Any) -> None:
+    events = minutes(60)
+    reader = SelfProved(events, pieces=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(WindowExport, "_publish", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            export(target, reader)
+    assert reader.verified == 0
+    events.append(event(START + timedelta(seconds=1), 1000))
+    assert export(target, reader).rows == 61
+    assert reader.verified > 0
+
+
+def test_nothing_staged_is_left_not_even_a_folder(target: Path) -> None:
+    export(target, MemoryReader(minutes(60)))
+    assert not [path for path in target.rglob("*") if path.is_dir()]
+
+
+def test_a_staging_record_that_cannot_be_read_is_no_obstacle(
+    target: Path, monkeypatch: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = Directory.read
+
+    def refuse(self: Directory, name: str, **options: Any) -> Any:
+        if name.endswith("staging.json") and not any("not taken up" in message for message in caplog.messages):
+            raise PolarDestinationError("the store is away")
+        return read(self, name, **options)
+
+    monkeypatch.setattr(Directory, "read", refuse)
+    assert export(target, MemoryReader(minutes(60))).rows == 60
+    assert "the store is away: what an earlier attempt staged is not taken up" in caplog.messages
