@@ -79,6 +79,14 @@ class TestTheRun:
         assert resolve_window(made).start == JAN[2] - timedelta(hours=9)
         assert resolve_window(made, timezone="Europe/Berlin").start == JAN[2] - timedelta(hours=1)
 
+    def test_a_length_in_a_zone_of_its_own_follows_the_clocks_there(self) -> None:
+        end = datetime(2026, 3, 29, 22, tzinfo=UTC)
+        made = context(data_interval_start=end, data_interval_end=end)
+        assert resolve_window(made, window="1 day Europe/Berlin").start == end - timedelta(hours=23)
+        assert resolve_window(made, window="1 day").start == end - DAY
+        starts = resolve_window(made, start=end - timedelta(hours=23), window="1 day Europe/Berlin")
+        assert starts.end == end
+
     def test_a_tasks_dag_is_the_runs(self) -> None:
         made = context(partition_key="2026-01-03")
         made["task"].dag = made.pop("dag")

@@ -68,3 +68,9 @@ def test_counts_of_a_model_are_nothing_else(value: Any) -> None:
     _, (problem,) = check(metadata(_llm={**LLM, "input_tokens": value}))
     assert problem.field == "metadata._llm.input_tokens"
     assert "whole number" in problem.message
+
+
+def test_what_a_model_leaves_empty_is_left_out_and_nothing_else() -> None:
+    event, problems = check(metadata(_llm={"prompt": None, **LLM, "cached_input_tokens": None}))
+    assert problems == []
+    assert event["metadata"]["_llm"] == LLM

@@ -39,12 +39,12 @@ def test_nothing_is_lacking_where_as_much_is_given_as_is_counted() -> None:
 
 def test_a_part_of_a_budget_draws_on_the_whole() -> None:
     whole = Budget(10)
-    first, second = whole.part(4), whole.part(8)
+    first, second = Budget(4, whole), Budget(8, whole)
     for _ in range(4):
         first.spend()
     assert (first.left, second.left, whole.left, whole.spent) == (0, 6, 6, 4)
     second.confirm(3)
-    assert (whole.confirmed, whole.part(1).confirmed, first.confirmed) == (3, 3, 0)
+    assert (whole.confirmed, Budget(1, whole).confirmed, first.confirmed) == (3, 3, 0)
 
 
 @pytest.mark.parametrize("blocks", [40])
