@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
 from airflow_provider_polar.engine.exporting.progress_log import ProgressLog
 from airflow_provider_polar.engine.exporting.shards import plan_shards
@@ -185,3 +187,10 @@ def test_a_staging_record_that_cannot_be_read_is_no_obstacle(
     monkeypatch.setattr(Directory, "read", refuse)
     assert export(target, MemoryReader(minutes(60))).rows == 60
     assert "the store is away: what an earlier attempt staged is not taken up" in caplog.messages
+
+
+def test_a_manifest_says_what_was_selected(target: Path) -> None:
+    filters = EventFilters(name=["call"], metadata={"plan": "pro"})
+    manifest = export(target, MemoryReader(minutes(60)), filters=filters)
+    (path,) = target.glob("*.manifest.json")
+    assert json.loads(path.read_text())["filters"] == manifest.filters == filters.to_dict()

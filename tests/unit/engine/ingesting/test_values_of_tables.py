@@ -71,6 +71,7 @@ def test_counts_of_a_model_are_nothing_else(value: Any) -> None:
 
 
 def test_what_a_model_leaves_empty_is_left_out_and_nothing_else() -> None:
-    event, problems = check(metadata(_llm={"prompt": None, **LLM, "cached_input_tokens": None}))
+    told = {**LLM, "response": "r"}
+    event, problems = check(metadata(_llm={"prompt": None, **told, "cached_input_tokens": None}))
     assert problems == []
-    assert event["metadata"]["_llm"] == LLM
+    assert event["metadata"]["_llm"] == told
