@@ -31,7 +31,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile
+	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile --cov
 
 test-matrix: install  ## the tests on Airflow 3.0, 3.1, 3.2 and 3.3, in an environment for each
 	$(BIN)/python -m tools.matrix
@@ -56,4 +56,4 @@ format: install  ## fix what the linter can fix
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and what the demo left
-	rm -rf $(VENV) .venv-* $(DEMO) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-* $(DEMO) .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

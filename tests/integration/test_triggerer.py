@@ -134,7 +134,8 @@ def test_every_event_is_delivered_through_kills(polar_server, watched_dag, tmp_p
             until(lambda: delivered().total() >= 48, 20, "the first events were not delivered")
             # Killed before the cursor passes over this one or even before it was yielded, whichever comes first.
             burst(60)
-            time.sleep(0.7)
+            polled = lists()
+            until(lambda: lists() > polled, 20, "the watchers stopped polling")
         burst(30)
         burst(20, age=300)
         started = lists()
@@ -144,7 +145,7 @@ def test_every_event_is_delivered_through_kills(polar_server, watched_dag, tmp_p
         with triggerer(polar_server, log):
             until(lambda: not (set(due) - passed_over - delivered().keys()), 60, "events are missing")
             before, requests, since = delivered(), lists(), time.monotonic()
-            time.sleep(6)
+            until(lambda: lists() >= requests + 12, 60, "the watchers stopped polling")
             assert delivered() == before, "something came twice without a restart"
             rate = (lists() - requests) / (time.monotonic() - since)
     except AssertionError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_polar.api.rows import to_ms
-from airflow_provider_polar.engine.window import EventWindow, aware, moment_text
+from airflow_provider_polar.engine.window import EventWindow, aware, exclusive_bounds, moment_of, moment_text
 from airflow_provider_polar.exceptions import PolarWindowError
 
 moments = st.datetimes(
@@ -109,9 +110,9 @@ def test_the_zone_that_a_refusal_suggests_is_taken(text: str) -> None:
 @pytest.mark.parametrize("bad", [0, -1])
 def test_refuses_no_parts(bad: int) -> None:
     window = EventWindow("2026-03-01T00:00:00Z", "2026-03-02T00:00:00Z")  # type: ignore[arg-type]
-    with pytest.raises(PolarWindowError):
+    with pytest.raises(PolarWindowError, match=f"into {bad} parts"):
         window.split(bad)
-    with pytest.raises(PolarWindowError):
+    with pytest.raises(PolarWindowError, match="in steps of"):
         next(window.steps(timedelta(bad)))
 
 
@@ -120,6 +121,28 @@ def test_the_calendars_ends_have_bounds() -> None:
     start, end = window.api_bounds()
     assert start == window.start
     assert end == datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
+
+
+def test_bounds_stand_up_to_the_calendars_own_milliseconds() -> None:
+    first, last = to_ms(datetime.min.replace(tzinfo=UTC)), to_ms(datetime.max.replace(tzinfo=UTC))
+    assert exclusive_bounds(first + 1, last) == (moment_of(first), moment_of(last))
+    assert exclusive_bounds(first, last + 1) == (None, None)
+    assert moment_of(first - 1) == moment_of(first) == datetime.min.replace(tzinfo=UTC)
+    assert moment_of(last + 1) == moment_of(last)
+
+
+def test_the_zone_of_the_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = datetime(2026, 3, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TZ", "Asia/Tokyo")
+            time.tzset()
+            assert (aware(there, "start"), moment_text(there)) == (
+                datetime(2026, 3, 1, tzinfo=UTC),
+                "2026-03-01T00:00:00Z",
+            )
+    finally:
+        time.tzset()
 
 
 @pytest.mark.parametrize(

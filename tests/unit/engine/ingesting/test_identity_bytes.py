@@ -150,6 +150,7 @@ def test_an_explicit_id_that_only_looks_like_a_derived_one_is_kept(external_id: 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([None, "x", "y", *DERIVED])), max_size=25))
+@example([(0, None)] * 4)
 def test_what_is_kept_on_disk_is_known_as_well_as_what_is_kept_in_memory(pairs: list[tuple[int, str | None]]) -> None:
     rows = [{**OK, "name": "abcd"[name], "external_id": explicit} for name, explicit in pairs]
     rows = [{field: value for field, value in row.items() if value is not None} for row in rows]

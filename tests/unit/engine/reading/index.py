@@ -76,7 +76,7 @@ class Indexed:
         wanted = clause["value"]
         value: Any = {"name": self.name, "source": "user", **self.metadata}.get(clause["property"])
         if isinstance(wanted, str):
-            value = "" if value is None else str(value)
+            value = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         else:
             value = value if isinstance(value, (int, float)) else 0
         operations: dict[str, Callable[[], bool]] = {
