@@ -1,4 +1,4 @@
-"""What parameters of tasks may be: static ones are judged when the DAG file is parsed, templated ones in the task.
+"""What parameters may be: static ones are judged when the DAG file is parsed, templated ones in the task.
 
 A number may be its text, since that is what a template renders.
 """

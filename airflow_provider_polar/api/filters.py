@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 
 from airflow_provider_polar.api.limits import INTEGERS, MAX_DEPTH, MIN_QUERY
 from airflow_provider_polar.exceptions import PolarFilterError
+from airflow_provider_polar.parameters import is_nothing
 from airflow_provider_polar.wording import did_you_mean
 
 Params = list[tuple[str, str]]
@@ -79,7 +80,7 @@ def _is_rendered_nothing(value: Any) -> bool:
         return any(map(_is_rendered_nothing, value.values()))
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(_is_rendered_nothing, value))
-    return isinstance(value, str) and value.strip() in ("", "None")
+    return is_nothing(value)
 
 
 class NameFilters(TypedDict, total=False):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -16,11 +16,11 @@ from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter, using_local_disk
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, digest, write_manifest
-from airflow_provider_polar.engine.exporting.progress_log import Log, ProgressLog
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.progress_log import ProgressLog
 from airflow_provider_polar.engine.reading.reports import ARRIVING, Discrepancy, SliceReport, counted_in
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarIncompleteError
@@ -69,7 +69,7 @@ class WindowExport:
         on_incomplete: OnIncomplete = "fail",
         max_concurrency: int = SIDE_BY_SIDE,
         target_rows: int = TARGET_ROWS,
-        logger: Log = log,
+        logger: Any = log,
     ) -> None:
         self.reader = reader
         self.directory = directory

@@ -12,13 +12,13 @@ from typing import Any
 
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.api.retrying import PATIENCE
-from airflow_provider_polar.engine.exporting.progress_log import ProgressLog
 from airflow_provider_polar.engine.ingesting.journal import CHILD_OF_REJECTED, Batch, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.outcome import Outcome
 from airflow_provider_polar.engine.ingesting.progress import Memory
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sending import Refused, Sent, send_batch
+from airflow_provider_polar.engine.progress_log import ProgressLog
 from airflow_provider_polar.exceptions import EventProblem
 from airflow_provider_polar.wording import number_of
 

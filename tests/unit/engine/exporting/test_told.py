@@ -14,9 +14,9 @@ import pytest
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.exporting.export import WindowExport
-from airflow_provider_polar.engine.exporting.progress_log import ProgressLog
 from airflow_provider_polar.engine.exporting.shards import plan_shards
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.progress_log import ProgressLog
 from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.reading.slices import Plan, TargetRows
 from airflow_provider_polar.engine.window import EventWindow

@@ -1,37 +1,30 @@
-"""What a user sees of an export while it runs."""
+"""What a user sees of an export or an ingest while it runs."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_polar.wording import number_of
 
 _EVERY = 5.0
 
 
-class Log(Protocol):
-    """What is needed of a logger, the standard library's or Airflow's."""
-
-    def info(self, msg: Any, /, *args: Any) -> Any: ...
-    def warning(self, msg: Any, /, *args: Any) -> Any: ...
-
-
 class ProgressLog:
-    """Counts events and says at most every five seconds how far the export is. Thread-safe.
+    """Counts events and says at most every five seconds how far it is. Thread-safe.
 
     :param log: where to say it.
-    :param what: what is exported, in words.
+    :param what: what is done, in words.
     :param total: events expected.
-    :param done: events that an earlier attempt has exported already.
+    :param done: events that an earlier attempt has done already.
     :param clock: monotonic seconds.
     """
 
     def __init__(
         self,
-        log: Log,
+        log: Any,
         what: str,
         *,
         total: int,
