@@ -136,7 +136,6 @@ class WindowExport:
                     future.result()
             except BaseException:
                 self._stop.set()
-                pool.shutdown(cancel_futures=True)
                 raise
 
     def _read_slice(self, slice_: Slice) -> None:
