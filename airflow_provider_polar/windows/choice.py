@@ -110,16 +110,14 @@ def _from_partition(facts: RunFacts, length: Length | None, now: datetime) -> Wi
         return None
     first = aware(given, "the partition's date")
     notes: tuple[str, ...] = ()
-    if facts.run_type == "scheduled" and facts.run_after is not None and schedule.run_offset < 0:
-        tick = _ticks_before(schedule, aware(facts.run_after, "run_after"), -schedule.run_offset)
-        if tick != first:
-            notes = (
-                f"Airflow gives the partition {facts.partition_key or moment_text(first)} to two runs, as the clocks "
-                f"of {schedule.ticks_zone} change; this run reads from {moment_text(tick)}, the tick before it, on.",
-            )
-            first = tick
+    if own := _put_off(facts, first):
+        notes = (
+            f"Airflow gives the partition {facts.partition_key or moment_text(first)} to two runs, as the clocks of "
+            f"{schedule.ticks.zone} change; this run reads from {moment_text(own)}, the tick before it, on.",
+        )
+        first = own
     period = period or next((MAPPER_LENGTHS[name] for name in schedule.mappers if name in MAPPER_LENGTHS), None)
-    due = schedule.next_tick(first) if period is None else schedule.after(first, period)
+    due = schedule.ticks.next(first) if period is None else schedule.after(first, period)
     end = due if length is None else schedule.after(first, length)
     if end is None:
         return None
@@ -134,10 +132,15 @@ def _from_partition(facts: RunFacts, length: Length | None, now: datetime) -> Wi
     return WindowChoice(chosen, "partition", notes)
 
 
-def _ticks_before(schedule: Schedule, tick: datetime, count: int) -> datetime:
-    for _ in range(count):
-        tick = schedule.last_tick(tick) or tick
-    return tick
+def _put_off(facts: RunFacts, first: datetime) -> datetime | None:
+    """Where a scheduled run's partition starts if Airflow, counting ticks back, came to another one; else None."""
+    ticks, offset = facts.schedule.ticks, facts.schedule.run_offset
+    if facts.run_type != "scheduled" or facts.run_after is None:
+        return None
+    forward = backward = aware(facts.run_after, "run_after")
+    for _ in range(-offset):
+        forward, backward = ticks.last(forward) or forward, ticks.named_before(backward) or backward
+    return forward if backward == first != forward else None
 
 
 def _not_over(facts: RunFacts, window: EventWindow, now: datetime) -> str:
@@ -147,11 +150,12 @@ def _not_over(facts: RunFacts, window: EventWindow, now: datetime) -> str:
         f"{schedule} is the window {window}, which is not over yet (it is {moment_text(now)}), so it would be read in "
         "part only. "
     )
-    if not schedule.crons or schedule.run_offset < 0:
+    if not schedule.ticks.crons or schedule.run_offset < 0:
         return f"{text}Run it again after {moment_text(window.end)}."
+    ticks = f'"{schedule.ticks.crons[0]}", timezone="{schedule.ticks.zone}"'
     return (
         f"{text}Let each run work on the partition before it:\n"
-        f'    schedule=CronPartitionTimetable("{schedule.crons[0]}", timezone="{schedule.ticks_zone}", run_offset=-1)'
+        f"    schedule=CronPartitionTimetable({ticks}, run_offset=-1)"
     )
 
 

@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import AssetAlias
 
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
-from airflow_provider_polar.windows.choice import WindowChoice, choose_window
+from airflow_provider_polar.windows.choice import choose_window
 from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import CalendarWindow
 from airflow_provider_polar.windows.schedules import Schedule, asset_name
@@ -29,7 +29,7 @@ def resolve_window(
     settle: timedelta | None = None,
     timezone: str | tzinfo | None = None,
 ) -> EventWindow:
-    """The window that this run is about.
+    """The window that this run is about. It is logged, with where it comes from and what should be known of it.
 
     It comes from the first of these that gives one:
 
@@ -48,24 +48,11 @@ def resolve_window(
     :param timezone: whose days ``window`` means; by default that of the schedule, else of the DAG.
     :raises PolarWindowError: naming the schedule and what to write, if nothing says a window. A retry does not help.
     """
-    return resolve(context, start=start, end=end, window=window, settle=settle, timezone=timezone).window
-
-
-def resolve(
-    context: Mapping[str, Any],
-    *,
-    start: datetime | str | None = None,
-    end: datetime | str | None = None,
-    window: timedelta | str | CalendarWindow | None = None,
-    settle: timedelta | None = None,
-    timezone: str | tzinfo | None = None,
-) -> WindowChoice:
-    """Like :func:`resolve_window`, and says where the window comes from. Logs both."""
     choice = choose_window(run_facts(context, timezone), start=start, end=end, window=window, settle=settle)
     log.info("Window %s (%s), from the run's %s", choice.window, choice.window.duration, choice.origin)
     for note in choice.notes:
         log.warning("%s", note)
-    return choice
+    return choice.window
 
 
 def run_facts(context: Mapping[str, Any], timezone: str | tzinfo | None = None) -> RunFacts:

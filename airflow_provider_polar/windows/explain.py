@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_polar.engine.window import EventWindow, moment_text
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.facts import RunFacts
+from airflow_provider_polar.windows.filling import filling_window
 from airflow_provider_polar.windows.lengths import Length
 from airflow_provider_polar.windows.schedules import Schedule
 
@@ -20,7 +21,7 @@ _PARAMS = ('start="{{ params.start }}", end="{{ params.end }}"', "on this task, 
 def remedies(schedule: Schedule) -> list[Remedy]:
     """What to write, and where, so that the windows of a schedule's runs meet: a length only where it fills a year."""
     found = []
-    if filling := schedule.filling_window():
+    if filling := filling_window(schedule):
         found.append((f'window="{filling}"', "on this task: what lies before each run"))
     elif schedule.kind in ("NullTimetable", "no schedule"):
         found.append(('window="1 day"', "on this task: the day before each run's logical date"))
@@ -29,12 +30,12 @@ def remedies(schedule: Schedule) -> list[Remedy]:
 
 def with_intervals(schedule: Schedule) -> list[Remedy]:
     """The timetable, if there is one, that makes data intervals out of a schedule's ticks."""
-    if schedule.crons:
-        one = "" if len(schedule.crons) == 1 else ": one cron, as Airflow makes no data intervals of several"
-        timetable = f'CronDataIntervalTimetable("{schedule.crons[0]}", timezone="{schedule.ticks_zone}")'
+    if schedule.ticks.crons:
+        one = "" if len(schedule.ticks.crons) == 1 else ": one cron, as Airflow makes no data intervals of several"
+        timetable = f'CronDataIntervalTimetable("{schedule.ticks.crons[0]}", timezone="{schedule.ticks.zone}")'
         return [(f"schedule={timetable}", f"on the DAG{one}")]
-    if schedule.delta is not None:
-        return [(f"schedule=DeltaDataIntervalTimetable({schedule.delta!r})", "on the DAG")]
+    if schedule.ticks.delta is not None:
+        return [(f"schedule=DeltaDataIntervalTimetable({schedule.ticks.delta!r})", "on the DAG")]
     return []
 
 
@@ -103,7 +104,7 @@ def no_window(facts: RunFacts, length: Length | None = None) -> str:
 def _moments(schedule: Schedule) -> str:
     if not schedule.moments:
         return "the run's data interval starts and ends at the same moment"
-    what = "a timedelta" if schedule.delta is not None else "a cron" if schedule.crons else "such a"
+    what = "a timedelta" if schedule.ticks.delta is not None else "a cron" if schedule.ticks.crons else "such a"
     return f"in Airflow 3 {what} schedule names moments, and the data interval starts and ends at the same one"
 
 

@@ -40,7 +40,7 @@ def _tick_of_utc_key(text: str, moment: datetime, schedule: Schedule) -> datetim
     """The tick that Airflow 3.2 writes this key of; None where it writes no such key, as when someone typed it."""
     if not schedule.utc_keys or schedule.key_format is None or moment.tzinfo is not None:
         return None
-    tick = schedule.next_tick(moment.replace(tzinfo=UTC) - timedelta(microseconds=1))
+    tick = schedule.ticks.next(moment.replace(tzinfo=UTC) - timedelta(microseconds=1))
     return tick if tick is not None and tick.strftime(schedule.key_format) == text else None
 
 

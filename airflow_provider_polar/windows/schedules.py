@@ -5,27 +5,15 @@ Reads both shapes of a timetable, the task SDK's (Airflow 3.2 and newer on worke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
-from functools import cached_property
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
-from airflow_provider_polar.windows.lengths import (
-    CalendarWindow,
-    Length,
-    at_wall_clock,
-    parse_length,
-    wall_clock,
-    zone,
-)
-
-# A tick that the clocks' change has put off lies this far, at most, from the time that the cron expression names.
-_LONGEST_CHANGE = timedelta(hours=3)
-# The year whose ticks a length must fill. It has no 29 February: what fills it fills a longer one, too.
-_YEAR = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock, wall_clock, zone
+from airflow_provider_polar.windows.ticks import LONGEST_CHANGE, Ticks
 
 
 @dataclass(frozen=True)
@@ -35,9 +23,7 @@ class Schedule:
     :param kind: class name of the timetable, e.g. ``CronTriggerTimetable``.
     :param summary: how users know it, e.g. ``0 * * * *``.
     :param timezone: whose days windows and partition keys mean: that of the schedule's ticks, else of the DAG.
-    :param ticks_zone: time zone of the cron expressions.
-    :param crons: cron expressions, none where the schedule has none.
-    :param delta: distance of the runs of a timedelta or relativedelta schedule.
+    :param ticks: when its runs are, as far as it is known.
     :param moments: whether its runs stand for moments: their data interval is always empty.
     :param intervals: whether the timetable makes data intervals out of its ticks.
     :param run_offset: how many ticks after its own run a partition starts.
@@ -49,9 +35,7 @@ class Schedule:
     kind: str
     summary: str
     timezone: tzinfo
-    ticks_zone: tzinfo = UTC
-    crons: tuple[str, ...] = ()
-    delta: Any = None
+    ticks: Ticks
     moments: bool = False
     intervals: bool = False
     run_offset: int = 0
@@ -80,9 +64,7 @@ class Schedule:
             kind=kind,
             summary=", ".join(crons) or _summary(dag, timetable),
             timezone=zone(timezone, own),
-            ticks_zone=own,
-            crons=crons,
-            delta=_attribute(timed, "delta"),
+            ticks=Ticks(own, crons, _attribute(timed, "delta")),
             moments=kind in _MOMENTS and not _attribute(each[0], "interval"),
             intervals="DataInterval" in type(timed).__name__,
             run_offset=_attribute(timetable, "run_offset") or 0,
@@ -91,73 +73,18 @@ class Schedule:
             utc_keys=kind == "CronPartitionTimetable" and not AIRFLOW_V_3_3_PLUS,
         )
 
-    @cached_property
-    def _croniters(self) -> list[Any]:
-        # Imported late: only schedules with a cron expression need it.
-        from croniter import croniter  # type: ignore[import-untyped,unused-ignore]
-
-        return [croniter(cron) for cron in self.crons]
-
-    def nominal(self, moment: datetime) -> datetime:
-        """The wall-clock time that a tick at ``moment`` stands for.
-
-        When the clocks skip 02:00, a run of ``0 2 * * *`` comes at 03:00 but stands for 02:00.
-        """
-        shown = wall_clock(moment, self.ticks_zone)
-        named = (cron.get_prev(datetime, shown + timedelta(microseconds=1)) for cron in self._croniters)
-        put_off = (n for n in named if shown - n <= _LONGEST_CHANGE and at_wall_clock(n, self.ticks_zone) == moment)
-        return max(put_off, default=shown)
-
-    def next_tick(self, moment: datetime) -> datetime | None:
-        """The first tick after ``moment``, as Airflow's timetables count them; None for a schedule without ticks."""
-        if self.delta is not None:
-            later: datetime = moment + self.delta
-            return later
-        return min((self._named(cron, cron.get_next, moment) for cron in self._croniters), default=None)
-
-    def last_tick(self, tick: datetime) -> datetime | None:
-        """The tick before this one; None for a schedule without ticks.
-
-        Ticks are counted forward, as the scheduler counts: backward they are others where the clocks change.
-        """
-        if self.delta is not None:
-            earlier: datetime = tick - self.delta
-            return earlier
-        found = min((self._well_before(cron, tick) for cron in self._croniters), default=None)
-        while found is not None and (following := self.next_tick(found)) is not None and following < tick:
-            found = following
-        return found
-
-    def _well_before(self, cron: Any, tick: datetime) -> datetime:
-        """An earlier tick of a cron expression, to count on from: none that the clocks put off."""
-        shown = wall_clock(tick, self.ticks_zone)
-        while True:
-            shown = cron.get_prev(datetime, shown - _LONGEST_CHANGE)
-            moment = at_wall_clock(shown, self.ticks_zone)
-            if wall_clock(moment, self.ticks_zone) == shown:
-                return moment
-
     def reached(self, end: datetime) -> datetime | None:
-        """Where the window before the one that ends at the tick ``end`` ends; None for a schedule without ticks."""
-        last = self.last_tick(end)
+        """Where the window before the one that ends at a tick ends; None for a schedule without ticks."""
+        last = self.ticks.last(end)
         if last is not None and self.intervals:
-            # A data interval begins at the time named before the end of the one before. That the clocks have put off
-            # may lie after that end.
-            for cron in self._croniters:
-                tick = self.next_tick(last - _LONGEST_CHANGE)
-                while tick is not None and tick < last:
-                    if self._named(cron, cron.get_prev, tick) == last:
-                        return tick
-                    tick = self.next_tick(tick)
+            # A data interval begins at the time named before the end of the one before; where the clocks have put that
+            # off, it may lie after the end.
+            tick = self.ticks.next(last - LONGEST_CHANGE)
+            while tick is not None and tick < last:
+                if self.ticks.named_before(tick) == last:
+                    return tick
+                tick = self.ticks.next(tick)
         return last
-
-    def _named(self, cron: Any, step: Callable[[type[datetime], datetime], datetime], moment: datetime) -> datetime:
-        """The moment that the cron expression names after or before another, as Airflow reads it."""
-        shown = wall_clock(moment, self.ticks_zone)
-        named = step(datetime, shown)
-        # Airflow counts the ticks of every hour through the hour that comes twice, and no others.
-        every_hour = cron.expanded[1] == ["*"]
-        return moment + (named - shown) if every_hour else at_wall_clock(named, self.ticks_zone)
 
     def before(self, moment: datetime, length: Length) -> datetime:
         """The moment ``length`` before ``moment``."""
@@ -175,43 +102,7 @@ class Schedule:
 
     def _shown(self, moment: datetime, where: tzinfo) -> datetime:
         # The nominal time belongs to the zone of the ticks; a length in another zone counts from its own clock.
-        return self.nominal(moment) if str(where) == str(self.ticks_zone) else wall_clock(moment, where)
-
-    def filling_window(self) -> str | None:
-        """``window=`` text for windows before each tick that fill a year, both changes of the clocks included.
-
-        None where no length does.
-        """
-        first = self.next_tick(_YEAR[0])
-        second = first and self.next_tick(first)
-        if first is None or second is None:
-            return None
-        return next((text for text in _lengths(second - first) if self._filled_by(parse_length(text))), None)
-
-    def _filled_by(self, length: Length) -> bool:
-        if length == self.delta:
-            return True
-        for start, end in self._looked_at(length):
-            tick = self.next_tick(start)
-            while tick is not None and tick < end:
-                following = self.next_tick(tick)
-                if following is None or self.before(following, length) != tick:
-                    return False
-                tick = following
-        return True
-
-    def _looked_at(self, length: Length) -> Iterator[tuple[datetime, datetime]]:
-        """The parts of the year to try a length in: hours on one day and where the clocks change, as days are alike."""
-        start, end = _YEAR
-        if isinstance(length, CalendarWindow) or any(cron.expanded[2:5] != [["*"]] * 3 for cron in self._croniters):
-            yield _YEAR
-            return
-        yield start, start + timedelta(days=1)
-        while start < end:
-            following = start + timedelta(hours=1)
-            if wall_clock(following, self.ticks_zone) - wall_clock(start, self.ticks_zone) != timedelta(hours=1):
-                yield start - length - _LONGEST_CHANGE, following + length + _LONGEST_CHANGE
-            start = following
+        return self.ticks.nominal(moment) if str(where) == str(self.ticks.zone) else wall_clock(moment, where)
 
 
 _MOMENTS = ("CronTriggerTimetable", "DeltaTriggerTimetable", "MultipleCronTriggerTimetable", "EventsTimetable")
@@ -225,17 +116,6 @@ MAPPER_LENGTHS: dict[str, Length] = {
     "StartOfYearMapper": CalendarWindow(years=1),
 }
 """How long a partition of each of Airflow's temporal partition mappers is."""
-
-
-def _lengths(distance: timedelta) -> Iterator[str]:
-    """``window=`` texts for about this distance, the calendar's first."""
-    for unit, days in (("year", 365), ("month", 28), ("week", 7), ("day", 1)):
-        if count := distance // timedelta(days=days):
-            yield f"{count} {unit}{'s' if count > 1 else ''}"
-    for unit in ("hour", "minute", "second"):
-        count, rest = divmod(distance, timedelta(**{f"{unit}s": 1}))
-        if count and not rest:
-            yield f"{count} {unit}{'s' if count > 1 else ''}"
 
 
 def _attribute(timetable: Any, name: str) -> Any:

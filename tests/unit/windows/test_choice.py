@@ -25,6 +25,7 @@ from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import parse_length, zone
 from airflow_provider_polar.windows.partitions import parse_key
 from airflow_provider_polar.windows.schedules import Schedule
+from airflow_provider_polar.windows.ticks import Ticks
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,9 +37,8 @@ def at(text: str) -> datetime:
 
 def schedule(cron: str | None = None, where: str = "UTC", **rest: Any) -> Schedule:
     kind = rest.pop("kind", "CronTriggerTimetable" if cron else "NullTimetable")
-    zones = {"timezone": zone(where), "ticks_zone": zone(rest.pop("ticks_zone", where))}
-    crons = (cron,) if cron else ()
-    return Schedule(kind=kind, summary=cron or "none", crons=crons, moments="Trigger" in kind, **zones, **rest)
+    ticks = Ticks(zone(rest.pop("ticks_zone", where)), (cron,) if cron else (), rest.pop("delta", None))
+    return Schedule(kind, cron or "none", zone(where), ticks, moments="Trigger" in kind, **rest)
 
 
 def facts(cron: str | None = "0 * * * *", where: str = "UTC", **rest: Any) -> RunFacts:
@@ -232,7 +232,7 @@ class TestTicks:
 
     def test_days_of_a_zone_given_beside_the_schedule_leave_its_ticks_alone(self) -> None:
         made = schedule("0 2 * * *", "Europe/Berlin", ticks_zone="UTC")
-        assert made.last_tick(at("2026-03-29T02:00")) == at("2026-03-28T02:00")
+        assert made.ticks.last(at("2026-03-29T02:00")) == at("2026-03-28T02:00")
         assert "(1 hour)" in choose_window(facts(schedule=made, **moment("2026-03-29T02:00")), window="1 day").notes[0]
 
     @pytest.mark.parametrize("run_type", ["manual", "asset_triggered"])
@@ -350,6 +350,11 @@ class TestPartitions:
             (at("2026-03-28T01:00"), put_off, 1),
             (put_off, at("2026-03-30T00:00"), 0),
         ]
+
+    def test_a_run_from_before_its_schedule_was_changed_keeps_its_partition(self) -> None:
+        made = schedule("0 2 * * *", "Europe/Berlin", run_offset=-1, kind="CronPartitionTimetable")
+        run = facts(schedule=made, partition_date=at("2026-03-02"), run_after=at("2026-03-03"), run_type="scheduled")
+        assert choose_window(run, window="1 day", now=NOW).window == EventWindow(at("2026-03-02"), at("2026-03-03"))
 
     @pytest.mark.parametrize(("window", "harm"), [("3 hours", "leaves out"), ("2 days", "shares")])
     def test_a_length_that_is_not_the_partitions_is_told(self, window: str, harm: str) -> None:

@@ -23,8 +23,8 @@ from pendulum import instance
 
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
-from airflow_provider_polar.windows import WindowChoice, check_schedule
-from airflow_provider_polar.windows.choice import choose_window
+from airflow_provider_polar.windows import check_schedule
+from airflow_provider_polar.windows.choice import WindowChoice, choose_window
 from airflow_provider_polar.windows.explain import remedies
 from airflow_provider_polar.windows.facts import RunFacts
 from airflow_provider_polar.windows.lengths import zone
