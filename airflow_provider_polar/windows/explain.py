@@ -23,7 +23,7 @@ def remedies(schedule: Schedule) -> list[Remedy]:
     found = []
     if filling := filling_window(schedule):
         found.append((f'window="{filling}"', "on this task: what lies before each run"))
-    elif schedule.kind in ("NullTimetable", "no schedule"):
+    elif schedule.kind in ("NullTimetable", "OnceTimetable", "no schedule"):
         found.append(('window="1 day"', "on this task: the day before each run's logical date"))
     return [*found, *with_intervals(schedule), _PARAMS][:2]
 

@@ -105,7 +105,13 @@ class Schedule:
         return self.ticks.nominal(moment) if str(where) == str(self.ticks.zone) else wall_clock(moment, where)
 
 
-_MOMENTS = ("CronTriggerTimetable", "DeltaTriggerTimetable", "MultipleCronTriggerTimetable", "EventsTimetable")
+_MOMENTS = (
+    "CronTriggerTimetable",
+    "DeltaTriggerTimetable",
+    "MultipleCronTriggerTimetable",
+    "EventsTimetable",
+    "OnceTimetable",
+)
 
 MAPPER_LENGTHS: dict[str, Length] = {
     "StartOfHourMapper": timedelta(hours=1),

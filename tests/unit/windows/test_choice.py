@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.timetables.events import EventsTimetable
 from airflow.timetables.interval import CronDataIntervalTimetable
-from airflow.timetables.simple import NullTimetable
+from airflow.timetables.simple import NullTimetable, OnceTimetable
 from airflow.timetables.trigger import CronTriggerTimetable, DeltaTriggerTimetable, MultipleCronTriggerTimetable
 from dateutil.relativedelta import relativedelta
 from hypothesis import given, settings
@@ -529,6 +529,7 @@ class TestRefusals:
             (DeltaTriggerTimetable(HOUR), True),
             (CronDataIntervalTimetable("@daily", "UTC"), False),
             (EventsTimetable([instance(NOW)]), True),
+            (OnceTimetable(), True),
             (NullTimetable(), False),
         ],
         ids=lambda value: type(value).__name__,
