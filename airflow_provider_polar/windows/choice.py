@@ -176,8 +176,9 @@ def _begins(facts: RunFacts, window: EventWindow, fixes: Callable[[Schedule], li
 
 
 def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
+    asked = [(asset, extra) for asset, extra in facts.asset_events if asset in facts.inlets]
     found: dict[str, list[EventWindow]] = {}
-    for asset, extra in facts.asset_events:
+    for asset, extra in asked or facts.asset_events:
         if isinstance(extra, dict) and isinstance(extra.get("payload"), dict):
             extra = extra["payload"]  # how Airflow wraps what a watcher yields
         said = extra.get("window", extra) if isinstance(extra, dict) else None
@@ -190,7 +191,6 @@ def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
                 ) from None
     if not found:
         return None
-    asked = [windows for asset, windows in found.items() if asset in facts.inlets]
     wholes = {asset: _union(windows)[0] for asset, windows in found.items()}
     if not asked and len(set(wholes.values())) > 1:
         said = ", ".join(f"{asset!r} {whole}" for asset, whole in wholes.items())
@@ -198,7 +198,7 @@ def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
             f"the assets that triggered the run {facts.run_id!r} of DAG {facts.dag_id!r} say different windows: "
             f"{said}. Name in inlets=[...] of this task the asset that it works on, or several to read all they say"
         )
-    windows = [window for some in asked or found.values() for window in some]
+    windows = [window for some in found.values() for window in some]
     whole, gaps = _union(windows)
     left = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
     notes = (

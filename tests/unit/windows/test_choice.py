@@ -428,6 +428,8 @@ class TestAssetEvents:
             choose_window(facts(None, **run))
         one = choose_window(facts(None, inlets=frozenset({"polar://x"}), **run))
         assert one.window == EventWindow(at("2026-01-01"), at("2026-01-01T01:00"))
+        run["asset_events"] = [ours, theirs, ("s3://third", {"start": "yesterday", "end": "today"})]
+        assert choose_window(facts(None, inlets=frozenset({"polar://x"}), **run)) == one
         both = choose_window(facts(None, inlets=frozenset({"polar://x", "s3://else"}), **run))
         assert both.window.start == at("2020-01-01")
         assert both.notes
