@@ -42,11 +42,11 @@ def _fills(schedule: Schedule, length: Length) -> bool:
         return True
     for start, end in _to_look_at(schedule.ticks, length):
         tick = schedule.ticks.next(start)
-        while tick is not None and tick < end:
+        while tick is not None:
             following = schedule.ticks.next(tick)
             if following is None or schedule.before(following, length) != tick:
                 return False
-            tick = following
+            tick = following if following < end else None
     return True
 
 

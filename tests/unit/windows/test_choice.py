@@ -494,6 +494,7 @@ class TestRefusals:
             (schedule("0 0 * * 1"), ['window="1 week"', "CronDataIntervalTimetable"]),
             (schedule("0 0 1 * *"), ['window="1 month"', "CronDataIntervalTimetable"]),
             (schedule("0 0 1 */3 *"), ['window="3 months"', "CronDataIntervalTimetable"]),
+            (schedule("0 0 1 1 *"), ['window="1 year"', "CronDataIntervalTimetable"]),
             (schedule("0 2 * * 1-5"), ["CronDataIntervalTimetable", "{{ params.start }}"]),
             (schedule("0 */6 * * *"), ['window="6 hours"', "CronDataIntervalTimetable"]),
             (schedule("0 */6 * * *", "Europe/Berlin"), ["CronDataIntervalTimetable", "{{ params.start }}"]),
