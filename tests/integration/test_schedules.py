@@ -164,6 +164,19 @@ class TestUnionsOverTheChange:
         assert {run.state for run in Scheduling(dag).run_all()} == {"success"}
         check(tmp_path, events, first, last, 3)
 
+    def test_cron_partition_in_the_hour_that_changes(
+        self, airflow_db: Any, tmp_path: Path, events: Any, day: datetime
+    ) -> None:
+        """In spring Airflow gives the first of the two runs the partition of the second."""
+        sdk = pytest.importorskip("airflow.sdk")
+        if not hasattr(sdk, "CronPartitionTimetable"):
+            pytest.skip("partitions came with Airflow 3.2")
+        start, last = ((day + timedelta(days=n)).replace(hour=2).astimezone(UTC) for n in (-1, 1))
+        timetable = sdk.CronPartitionTimetable("0 2 * * *", timezone="Europe/Berlin", run_offset=-1)
+        dag = make_dag("partition_at_two", timetable, tmp_path, start + timedelta(minutes=1), last)
+        assert {run.state for run in Scheduling(dag).run_all()} == {"success"}
+        check(tmp_path, events, start, last, 2)
+
     def test_asset(self, airflow_db: Any, tmp_path: Path, events: Any, day: datetime) -> None:
         """A DAG that an export's asset starts works on the same windows."""
         first, last = midnight(day, -1), midnight(day, 2)
