@@ -100,14 +100,15 @@ class PolarOperator(BaseOperator):
 
     @contextmanager
     def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
-        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says.
-
-        Before anything else, what templates have made of the parameters is read.
-        """
+        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says."""
         with failing_clearly(*retried), closing(self.hook) as hook:
-            for name in self._parsers():
-                self._parsed(name)
+            self._prepare()
             yield hook
+
+    def _prepare(self) -> None:
+        """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
+        for name in self._parsers():
+            self._parsed(name)
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader
@@ -185,9 +186,7 @@ class PolarWindowOperator(PolarOperator):
         from airflow_provider_polar.windows import resolve_window
 
         with self._connected() as hook:
-            self._prepare()
-            settle = self._parsed("settle")
-            length = self._parsed("window")
+            settle, length = self._parsed("settle"), self._parsed("window")
             window = resolve_window(context, start=self.start, end=self.end, window=length, settle=settle)
             filters = hook.filters(self.filters)
             show_events(context, hook.settings.environment, window=window, filters=filters)
@@ -202,9 +201,6 @@ class PolarWindowOperator(PolarOperator):
             return self.execute(context)
         with self._connected() as hook:
             return self._work(context, EventWindow.from_dict(window), hook.filters(self.filters))
-
-    def _prepare(self) -> None:
-        """Refuses what can be known to be impossible before anything is waited for or requested."""
 
     @abstractmethod
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> Any:
@@ -246,6 +242,10 @@ class PolarDirectoryOperator(PolarOperator):
 
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {"destination": check_path}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._directory()
 
     def _directory(self) -> Directory:
         from airflow_provider_polar.engine.files.storage import Directory

@@ -123,8 +123,8 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         )
 
     def _prepare(self) -> None:
+        super()._prepare()
         self._layout().check_installed()
-        self._directory()
 
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
         started = time.monotonic()

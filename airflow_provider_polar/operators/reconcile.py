@@ -47,9 +47,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {"on_difference": one_of("fail", "warn")}
 
-    def _prepare(self) -> None:
-        self._directory()
-
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:  # noqa: ARG002
         from airflow_provider_polar.engine.exporting.lookback import compare
         from airflow_provider_polar.engine.exporting.manifest import exports_in
