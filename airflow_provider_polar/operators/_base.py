@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
-from airflow_provider_polar.exceptions import PolarDestinationError, PolarError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError, PolarError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._storage import check_path, storage_path
@@ -90,13 +90,22 @@ class PolarOperator(BaseOperator):
         # A worker makes the operator of a mapped task, and an error here would be retried; _connected() judges it.
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
-        for name in self._parsers():
-            if not is_templated(getattr(self, name)):
-                self._parsed(name)
-        self._check_together()
+        with self._named():
+            for name in self._parsers():
+                if not is_templated(getattr(self, name)):
+                    self._parsed(name)
+            self._check_together()
 
     def _check_together(self) -> None:
         """Refuses parameters that are not templated and do not go together."""
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Puts the task's name before an error, since Airflow's import errors show no line of the DAG file."""
+        try:
+            yield
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
 
     @contextmanager
     def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
@@ -153,7 +162,6 @@ class PolarWindowOperator(PolarOperator):
         self.deferrable = deferrable
 
     def _parsers(self) -> dict[str, Parser]:
-        from airflow_provider_polar.api.filters import EventFilters
         from airflow_provider_polar.engine.window import aware
         from airflow_provider_polar.windows.lengths import parse_duration, parse_length
 
@@ -161,7 +169,7 @@ class PolarWindowOperator(PolarOperator):
             "start": optional(aware),
             "end": optional(aware),
             "window": optional(parse_length),
-            "filters": lambda value, _: EventFilters.parse(value),
+            "filters": parse_filters,
             "settle": optional(parse_duration),
         }
 
@@ -313,7 +321,20 @@ class PolarPublishingOperator(PolarDirectoryOperator):
         return result
 
 
+def parse_filters(value: Any, name: str) -> EventFilters:  # noqa: ARG001
+    """The filters of events that a parameter means."""
+    from airflow_provider_polar.api.filters import EventFilters
+
+    return EventFilters.parse(value)
+
+
 def in_words(filters: EventFilters) -> str:
     """Filters as a log tells them."""
     given = filters.to_dict()
     return f"the filters {given}" if given else "no filters"
+
+
+def some(windows: Sequence[EventWindow]) -> str:
+    """The first ten of windows, and how many more there are."""
+    more = f" and {len(windows) - 10} more" if len(windows) > 10 else ""
+    return ", ".join(map(str, windows[:10])) + more
