@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from airflow_provider_polar.engine.window import EventWindow, aware, moment_text
 from airflow_provider_polar.exceptions import PolarWindowError
-from airflow_provider_polar.windows.explain import no_window
+from airflow_provider_polar.windows.explain import (
+    Remedy,
+    left_out,
+    no_window,
+    not_meeting,
+    read_twice,
+    remedies,
+    with_intervals,
+)
 from airflow_provider_polar.windows.facts import RunFacts
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, parse_length
 from airflow_provider_polar.windows.partitions import parse_key
@@ -60,7 +69,7 @@ def choose_window(
     )
     if choice is not None:
         return choice
-    raise PolarWindowError(no_window(facts))
+    raise PolarWindowError(no_window(facts, length))
 
 
 def _from_parameters(schedule: Schedule, start: Any, end: Any, length: Length | None) -> WindowChoice:
@@ -82,10 +91,10 @@ def _from_parameters(schedule: Schedule, start: Any, end: Any, length: Length | 
 
 
 def _from_data_interval(facts: RunFacts, length: Length | None) -> WindowChoice | None:
-    if facts.data_interval is None or facts.data_interval[0] == facts.data_interval[1]:
+    if facts.interval is None:
         return None
-    chosen = EventWindow(*facts.data_interval)
-    notes = _moved_clocks(facts.schedule, chosen)
+    chosen = facts.interval
+    notes = _begins(facts, chosen, with_intervals)
     if length is not None and facts.schedule.before(chosen.end, length) != chosen.start:
         notes += (
             f"window={length} is not used: this run has a data interval, {chosen}, of {chosen.duration}. "
@@ -96,104 +105,136 @@ def _from_data_interval(facts: RunFacts, length: Length | None) -> WindowChoice 
 
 def _from_partition(facts: RunFacts, length: Length | None, now: datetime) -> WindowChoice | None:
     schedule = facts.schedule
-    parsed = parse_key(facts.partition_key, schedule) if facts.partition_key else None
-    if facts.partition_date is not None:
-        first: datetime = aware(facts.partition_date, "partition_date")
-        period = parsed[1] if parsed else None
-    elif parsed is not None:
-        first, period = aware(parsed[0], "partition_key"), parsed[1]
-    else:
+    named, period = (parse_key(facts.partition_key, schedule) if facts.partition_key else None) or (None, None)
+    if (given := facts.partition_date or named) is None:
         return None
-    if length is None:
-        length = period or next((MAPPER_LENGTHS[name] for name in schedule.mappers if name in MAPPER_LENGTHS), None)
-    end = schedule.next_tick(first) if length is None else schedule.after(first, length)
+    first = aware(given, "the partition's date")
+    notes: tuple[str, ...] = ()
+    if facts.run_type == "scheduled" and facts.run_after is not None and schedule.run_offset < 0:
+        tick = _ticks_before(schedule, aware(facts.run_after, "run_after"), -schedule.run_offset)
+        if tick != first:
+            notes = (
+                f"Airflow gives the partition {facts.partition_key or moment_text(first)} to two runs, as the clocks "
+                f"of {schedule.ticks_zone} change; this run reads from {moment_text(tick)}, the tick before it, on.",
+            )
+            first = tick
+    period = period or next((MAPPER_LENGTHS[name] for name in schedule.mappers if name in MAPPER_LENGTHS), None)
+    due = schedule.next_tick(first) if period is None else schedule.after(first, period)
+    end = due if length is None else schedule.after(first, length)
     if end is None:
         return None
     chosen = EventWindow(first, end)
     if chosen.end > now:
-        raise PolarWindowError(
-            f"the partition {facts.partition_key or moment_text(first)} of DAG {facts.dag_id!r} is the window "
-            f"{chosen}, which is not over yet (it is {moment_text(now)}), so it would be read in part only. With the "
-            f"schedule {schedule}, let each run work on the partition before it:\n"
-            f'    schedule=CronPartitionTimetable("{schedule.cron or "0 0 * * *"}", timezone="{schedule.timezone}", '
-            "run_offset=-1)"
+        raise PolarWindowError(_not_over(facts, chosen, now))
+    if due is not None and due != end:
+        notes += (
+            f"the partition ends at {moment_text(due)}, so window={length} "
+            f"{left_out(end, due) if end < due else read_twice(due, end)}. Leave window= out.",
         )
-    return WindowChoice(chosen, "partition", _moved_clocks(schedule, chosen, length))
+    return WindowChoice(chosen, "partition", notes)
+
+
+def _ticks_before(schedule: Schedule, tick: datetime, count: int) -> datetime:
+    for _ in range(count):
+        tick = schedule.last_tick(tick) or tick
+    return tick
+
+
+def _not_over(facts: RunFacts, window: EventWindow, now: datetime) -> str:
+    schedule = facts.schedule
+    text = (
+        f"the partition {facts.partition_key or moment_text(window.start)} of DAG {facts.dag_id!r} with the schedule "
+        f"{schedule} is the window {window}, which is not over yet (it is {moment_text(now)}), so it would be read in "
+        "part only. "
+    )
+    if not schedule.crons or schedule.run_offset < 0:
+        return f"{text}Run it again after {moment_text(window.end)}."
+    return (
+        f"{text}Let each run work on the partition before it:\n"
+        f'    schedule=CronPartitionTimetable("{schedule.crons[0]}", timezone="{schedule.ticks_zone}", run_offset=-1)'
+    )
 
 
 def _from_length(facts: RunFacts, length: Length | None) -> WindowChoice | None:
-    moment = facts.data_interval[1] if facts.data_interval else facts.logical_date
-    if length is None or moment is None:
+    if length is None or facts.moment is None:
         return None
-    end = aware(moment, "logical_date")
+    end = aware(facts.moment, "logical_date")
     chosen = EventWindow(facts.schedule.before(end, length), end)
-    return WindowChoice(chosen, "window=", _moved_clocks(facts.schedule, chosen, length))
+    return WindowChoice(chosen, "window=", _begins(facts, chosen, remedies))
+
+
+def _begins(facts: RunFacts, window: EventWindow, fixes: Callable[[Schedule], list[Remedy]]) -> tuple[str, ...]:
+    """What to say of a scheduled run's window that does not begin where the one before it ends."""
+    last = facts.schedule.reached(window.end) if facts.scheduled else None
+    if last is None or last == window.start:
+        return ()
+    return (not_meeting(facts.schedule, window, last, fixes(facts.schedule)),)
 
 
 def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
-    found: list[tuple[EventWindow, str]] = []
+    found: dict[str, list[EventWindow]] = {}
     for asset, extra in facts.asset_events:
         if isinstance(extra, dict) and isinstance(extra.get("payload"), dict):
             extra = extra["payload"]  # how Airflow wraps what a watcher yields
         said = extra.get("window", extra) if isinstance(extra, dict) else None
         if isinstance(said, dict) and said.get("start") and said.get("end"):
             try:
-                found.append((EventWindow.from_dict(said), asset))
+                found.setdefault(asset, []).append(EventWindow.from_dict(said))
             except PolarWindowError as error:
                 raise PolarWindowError(
                     f"the event of asset {asset!r} that triggered this run has a window that is not valid: {error}"
                 ) from None
     if not found:
         return None
-    windows = sorted({window for window, _ in found})
-    whole = EventWindow(windows[0].start, max(window.end for window in windows))
-    gaps, reached = [], windows[0].end
-    for following in windows[1:]:
-        if following.start > reached:
-            gaps.append(str(EventWindow(reached, following.start)))
-        reached = max(reached, following.end)
+    asked = [windows for asset, windows in found.items() if asset in facts.inlets]
+    wholes = {asset: _union(windows)[0] for asset, windows in found.items()}
+    if not asked and len(set(wholes.values())) > 1:
+        said = ", ".join(f"{asset!r} {whole}" for asset, whole in wholes.items())
+        raise PolarWindowError(
+            f"the assets that triggered the run {facts.run_id!r} of DAG {facts.dag_id!r} say different windows: "
+            f"{said}. Name in inlets=[...] of this task the asset that it works on, or several to read all they say"
+        )
+    windows = [window for some in asked or found.values() for window in some]
+    whole, gaps = _union(windows)
+    left = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
     notes = (
-        f"the {len(windows)} asset events that triggered this run leave gaps between their windows; {whole}, which "
-        f"holds them all, is read, with the gaps {', '.join(gaps[:5])}{', ...' if len(gaps) > 5 else ''}.",
+        f"the {len(set(windows))} asset events that triggered this run leave gaps between their windows; {whole}, "
+        f"which holds them all, is read, with the gaps {left}.",
     )
     return WindowChoice(whole, "asset event", notes if gaps else ())
 
 
+def _union(windows: Sequence[EventWindow]) -> tuple[EventWindow, list[EventWindow]]:
+    """The window that holds them all, and what of it none of them holds."""
+    first, *others = sorted(windows)
+    gaps, reached = [], first.end
+    for window in others:
+        if window.start > reached:
+            gaps.append(EventWindow(reached, window.start))
+        reached = max(reached, window.end)
+    return EventWindow(first.start, reached), gaps
+
+
 def _from_watermark(facts: RunFacts, length: Length | None, settle: timedelta, now: datetime) -> WindowChoice | None:
     # A run that stands for a moment must mean the same window however often and late it runs; a watermark can't.
-    if facts.watermark is None or (facts.run_type in ("scheduled", "backfill") and facts.logical_date is not None):
+    if facts.watermarks is None or (facts.scheduled and facts.moment is not None):
         return None
-    mark = facts.watermark()
+    marks = facts.watermarks()
     end = aware(facts.run_after or now, "run_after") - settle
-    if mark is None:
+    if not marks:
         first = facts.schedule.before(end, length) if length is not None else facts.beginning
         if first is None:
             return None
         chosen = EventWindow(first, end)
         return WindowChoice(chosen, "watermark", (f"no watermark yet: this first run reads {chosen}.",))
-    if mark.run_id == facts.run_id:
-        return WindowChoice(mark.window, "watermark")
-    if mark.window.end >= end:
+    for mark in marks:
+        if mark.run_id == facts.run_id:
+            return WindowChoice(mark.window, "watermark")
+    last = marks[-1]
+    if last.window.end >= end:
         raise PolarWindowError(
             f"the run {facts.run_id!r} of DAG {facts.dag_id!r} has nothing to read: everything up to "
-            f"{moment_text(mark.window.end)} was read by the run {mark.run_id!r}, and this run reaches only to "
+            f"{moment_text(last.window.end)} was read by the run {last.run_id!r}, and this run reaches only to "
             f"{moment_text(end)} (its own time, less settle). To read again, give start= and end=."
         )
-    return WindowChoice(EventWindow(mark.window.end, end), "watermark")
-
-
-def _moved_clocks(schedule: Schedule, window: EventWindow, length: Length | None = None) -> tuple[str, ...]:
-    """What to say of a window of whole times 24 hours in which the clocks change."""
-    days, rest = divmod(window.duration, timedelta(days=1))
-    if isinstance(length, CalendarWindow) or not days or rest:
-        return ()
-    gap = window.start - schedule.before(window.end, CalendarWindow(days=days))
-    if not gap:
-        return ()
-    text = "1 day" if days == 1 else f"{days} days"
-    harm = "leaves a gap of" if gap > timedelta(0) else "repeats"
-    return (
-        f"the clocks of {schedule.timezone} change inside {window}: {days * 24} hours are not {text} here, and between "
-        f'this window and the one before it a daily schedule {harm} {abs(gap)}. Write window="{text}" instead of a '
-        "timedelta or of a data interval of a fixed length.",
-    )
+    return WindowChoice(EventWindow(last.window.end, end), "watermark")

@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
+from airflow.providers.common.compat.sdk import AssetAlias
+
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.choice import WindowChoice, choose_window
 from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import CalendarWindow
-from airflow_provider_polar.windows.schedules import Schedule
+from airflow_provider_polar.windows.schedules import Schedule, asset_name
 
 log = logging.getLogger(__name__)
+_KEPT = 50  # A run among these, cleared, gets its own window again; in the store they are about 6 kB.
 
 
 def resolve_window(
@@ -76,14 +79,15 @@ def run_facts(context: Mapping[str, Any], timezone: str | tzinfo | None = None) 
         run_id=str(context.get("run_id") or getattr(run, "run_id", "")),
         run_type=str(getattr(run_type, "value", run_type)),
         schedule=Schedule.of(dag, timezone),
-        data_interval=(first, last) if first is not None and last is not None else None,
-        logical_date=context.get("logical_date") or getattr(run, "logical_date", None),
+        interval=EventWindow(first, last) if first is not None and last is not None and first != last else None,
+        moment=last or context.get("logical_date") or getattr(run, "logical_date", None),
         partition_key=context.get("partition_key") or getattr(run, "partition_key", None),
         partition_date=context.get("partition_date") or getattr(run, "partition_date", None),
         run_after=getattr(run, "run_after", None),
         beginning=getattr(dag, "start_date", None),
         asset_events=_asset_events(context),
-        watermark=_watermark_reader(context),
+        inlets=frozenset(map(asset_name, getattr(context.get("task"), "inlets", None) or ())),
+        watermarks=_watermark_reader(context),
     )
 
 
@@ -98,37 +102,36 @@ def advance_watermark(context: Mapping[str, Any], window: EventWindow) -> None:
     if store is None:
         return
     facts = run_facts(context)
-    interval = facts.data_interval is not None and facts.data_interval[0] != facts.data_interval[1]
-    if interval or facts.partition_date or facts.partition_key or facts.run_type in ("scheduled", "backfill"):
+    if facts.interval or facts.partition_date or facts.partition_key or facts.scheduled:
         return
-    mark = facts.watermark() if facts.watermark else None
-    if mark is None or mark.window.end == window.start:
-        store.set(_key(context), {**window.to_dict(), "run_id": facts.run_id})
+    marks = facts.watermarks() if facts.watermarks else ()
+    if not marks or marks[-1].window.end == window.start:
+        kept = [*marks, Watermark(window, facts.run_id)][-_KEPT:]
+        store.set(_key(context), [{**mark.window.to_dict(), "run_id": mark.run_id} for mark in kept])
         log.info("Watermark: read up to %s", window.to_dict()["end"])
 
 
 def _asset_events(context: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    triggering = context.get("triggering_asset_events")
-    if not triggering:
-        return []
+    # The events of an alias are among those of its assets.
     return [
-        (getattr(asset, "uri", None) or getattr(asset, "name", None) or str(asset), getattr(event, "extra", None))
-        for asset, events in triggering.items()
+        (asset_name(asset), getattr(event, "extra", None))
+        for asset, events in (context.get("triggering_asset_events") or {}).items()
+        if not isinstance(asset, AssetAlias)
         for event in events
     ]
 
 
-def _watermark_reader(context: Mapping[str, Any]) -> Callable[[], Watermark | None] | None:
+def _watermark_reader(context: Mapping[str, Any]) -> Callable[[], list[Watermark]] | None:
     store = _asset_store(context)
     if store is None:
         return None
 
-    def read() -> Watermark | None:
+    def read() -> list[Watermark]:
         kept = store.get(_key(context))
-        if kept is None:
-            return None
         try:
-            return Watermark(EventWindow.from_dict(kept), kept["run_id"])
+            # Before, the last one alone was kept.
+            marks = [kept] if isinstance(kept, dict) else kept or []
+            return [Watermark(EventWindow.from_dict(mark), mark["run_id"]) for mark in marks]
         except (KeyError, TypeError, PolarWindowError) as error:
             raise PolarWindowError(
                 f"the watermark {_key(context)!r} in the asset's state store is no watermark but {kept!r}: {error}"

@@ -13,9 +13,9 @@ from airflow_provider_polar.windows.schedules import Schedule
 
 @dataclass(frozen=True)
 class Watermark:
-    """How far the runs of a task that have no window of their own have read.
+    """What a run of a task without a window of its own has read.
 
-    :param window: the last window read.
+    :param window: the window read.
     :param run_id: the run that read it; the same run, cleared or retried, gets it again.
     """
 
@@ -27,21 +27,30 @@ class Watermark:
 class RunFacts:
     """What a run says about time.
 
+    :param interval: the data interval, where it is not empty.
+    :param moment: the moment that the run stands for: of an empty data interval, else the logical date.
     :param run_after: when the run was due or triggered; unlike the clock, the same at every attempt.
-    :param asset_windows: ``(asset, extra)`` of the triggering asset events.
-    :param watermark: reads the watermark; None where there is no asset's state store (before Airflow 3.3, or a
-        task without asset inlets and outlets).
+    :param asset_events: ``(asset, extra)`` of the triggering asset events.
+    :param inlets: names and URIs of the task's asset inlets.
+    :param watermarks: reads what the last runs have read, the last one last; None where there is no asset's state
+        store (before Airflow 3.3, or a task without asset inlets and outlets).
     """
 
     dag_id: str
     run_id: str
     run_type: str
     schedule: Schedule
-    data_interval: tuple[datetime, datetime] | None = None
-    logical_date: datetime | None = None
+    interval: EventWindow | None = None
+    moment: datetime | None = None
     partition_key: str | None = None
     partition_date: datetime | None = None
     run_after: datetime | None = None
     beginning: datetime | None = None
     asset_events: Sequence[tuple[str, Any]] = ()
-    watermark: Callable[[], Watermark | None] | None = None
+    inlets: frozenset[str] = frozenset()
+    watermarks: Callable[[], Sequence[Watermark]] | None = None
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether the scheduler made the run for a tick of its schedule, now or in a backfill."""
+        return self.run_type in ("scheduled", "backfill")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock
@@ -39,10 +38,9 @@ def _parse_part(text: str, schedule: Schedule) -> tuple[datetime, Length | None]
 
 def _tick_of_utc_key(text: str, moment: datetime, schedule: Schedule) -> datetime | None:
     """The tick that Airflow 3.2 writes this key of; None where it writes no such key, as when someone typed it."""
-    if schedule.utc_keys_of is None or schedule.key_format is None or moment.tzinfo is not None:
+    if not schedule.utc_keys or schedule.key_format is None or moment.tzinfo is not None:
         return None
-    just_before = moment.replace(tzinfo=UTC) - timedelta(microseconds=1)
-    tick = replace(schedule, timezone=schedule.utc_keys_of).next_tick(just_before)
+    tick = schedule.next_tick(moment.replace(tzinfo=UTC) - timedelta(microseconds=1))
     return tick if tick is not None and tick.strftime(schedule.key_format) == text else None
 
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.timetables.trigger import CronTriggerTimetable
+from airflow.timetables.events import EventsTimetable
+from airflow.timetables.interval import CronDataIntervalTimetable
+from airflow.timetables.simple import NullTimetable
+from airflow.timetables.trigger import CronTriggerTimetable, DeltaTriggerTimetable, MultipleCronTriggerTimetable
+from dateutil.relativedelta import relativedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pendulum import instance
 
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
-from airflow_provider_polar.windows import CalendarWindow
+from airflow_provider_polar.windows import CalendarWindow, check_schedule
 from airflow_provider_polar.windows.choice import choose_window
 from airflow_provider_polar.windows.facts import RunFacts, Watermark
 from airflow_provider_polar.windows.lengths import parse_length, zone
@@ -30,7 +36,9 @@ def at(text: str) -> datetime:
 
 def schedule(cron: str | None = None, where: str = "UTC", **rest: Any) -> Schedule:
     kind = rest.pop("kind", "CronTriggerTimetable" if cron else "NullTimetable")
-    return Schedule(kind=kind, summary=cron or "none", timezone=zone(where), cron=cron, **rest)
+    zones = {"timezone": zone(where), "ticks_zone": zone(rest.pop("ticks_zone", where))}
+    crons = (cron,) if cron else ()
+    return Schedule(kind=kind, summary=cron or "none", crons=crons, moments="Trigger" in kind, **zones, **rest)
 
 
 def facts(cron: str | None = "0 * * * *", where: str = "UTC", **rest: Any) -> RunFacts:
@@ -40,17 +48,17 @@ def facts(cron: str | None = "0 * * * *", where: str = "UTC", **rest: Any) -> Ru
 
 def moment(text: str) -> dict[str, Any]:
     """What a run of a plain cron schedule has: an empty data interval."""
-    return {"data_interval": (at(text), at(text)), "logical_date": at(text)}
+    return {"moment": at(text)}
 
 
 FULL = {
-    "data_interval": (at("2026-01-01"), at("2026-01-02")),
-    "logical_date": at("2026-01-01"),
+    "interval": EventWindow(at("2026-01-01"), at("2026-01-02")),
+    "moment": at("2026-03-01"),
     "partition_date": at("2026-02-01"),
     "run_after": at("2026-05-01"),
     "asset_events": [("a", {"window": {"start": "2026-04-01T00:00:00Z", "end": "2026-04-02T00:00:00Z"}})],
     "run_type": "manual",
-    "watermark": lambda: Watermark(EventWindow(at("2026-04-29"), at("2026-04-30")), "earlier"),
+    "watermarks": lambda: [Watermark(EventWindow(at("2026-04-29"), at("2026-04-30")), "earlier")],
 }
 
 
@@ -61,11 +69,11 @@ def test_the_first_source_that_says_a_window_wins() -> None:
     answers = [choose_window(facts(**given), **asked)]
     asked |= {"start": None, "end": None, "window": "3 hours"}
     answers.append(choose_window(facts(**given), **asked))
-    given["data_interval"] = (at("2026-03-01"), at("2026-03-01"))
+    del given["interval"]
     answers.append(choose_window(facts(**given), **asked))
     del given["partition_date"]
     answers.append(choose_window(facts(**given), **asked))
-    del given["data_interval"], given["logical_date"]
+    del given["moment"]
     answers.append(choose_window(facts(**given), **asked))
     del given["asset_events"]
     answers.append(choose_window(facts(**given), **asked))
@@ -77,7 +85,7 @@ def test_the_first_source_that_says_a_window_wins() -> None:
         ("asset event", "[2026-04-01T00:00:00Z, 2026-04-02T00:00:00Z)"),
         ("watermark", "[2026-04-30T00:00:00Z, 2026-05-01T00:00:00Z)"),
     ]
-    del given["watermark"]
+    del given["watermarks"]
     with pytest.raises(PolarWindowError, match=r"0 \* \* \* \*"):
         choose_window(facts(**given), **asked)
 
@@ -171,10 +179,7 @@ def test_daily_windows_meet_over_both_changes_of_the_clocks(
     cron: str, change: int, place: tuple[str, str, str]
 ) -> None:
     where, runs = place[0], ticks(cron, place[0], place[change], 8)
-    windows = [
-        choose_window(facts(cron, where, data_interval=(tick, tick), logical_date=tick), window="1 day").window
-        for tick in runs
-    ]
+    windows = [choose_window(facts(cron, where, moment=tick), window="1 day").window for tick in runs]
     assert [w.end for w in windows] == runs
     assert [w.start for w in windows[1:]] == [w.end for w in windows[:-1]]
     lengths = {w.duration for w in windows}
@@ -185,30 +190,66 @@ def test_daily_windows_meet_over_both_changes_of_the_clocks(
 @pytest.mark.parametrize("place", [place for place in ZONES if place[0] != "Australia/Lord_Howe"], ids=lambda p: p[0])
 def test_hourly_windows_make_up_the_days(change: int, place: tuple[str, str, str]) -> None:
     where, runs = place[0], ticks("0 * * * *", place[0], place[change], 8)
-    windows = [
-        choose_window(facts("0 * * * *", where, data_interval=(t, t), logical_date=t), window="1 hour").window
-        for t in runs
-    ]
+    windows = [choose_window(facts("0 * * * *", where, moment=t), window="1 hour").window for t in runs]
     assert [w.start for w in windows[1:]] == [w.end for w in windows[:-1]]
 
 
-@pytest.mark.parametrize(
-    ("tick", "harm"), [("2026-03-29T22:00:00", "repeats 1:00:00"), ("2026-10-25T23:00:00", "leaves a gap of 1:00:00")]
-)
-def test_a_day_of_24_hours_is_told_where_the_clocks_change(tick: str, harm: str) -> None:
-    run = facts("0 0 * * *", "Europe/Berlin", **moment(tick))
-    assert harm in choose_window(run, window=timedelta(days=1)).notes[0]
-    assert not choose_window(run, window="1 day").notes
-    fixed = facts(
-        "0 0 * * *", "Europe/Berlin", data_interval=(at(tick) - timedelta(days=1), at(tick)), logical_date=at(tick)
+class TestTicks:
+    """A scheduled run's window that does not begin at the schedule's last tick says so, with the hours."""
+
+    @pytest.mark.parametrize(
+        ("tick", "harm"),
+        [
+            ("2026-03-29T22:00:00", "shares [2026-03-28T22:00:00Z, 2026-03-28T23:00:00Z) (1 hour)"),
+            ("2026-10-25T23:00:00", "leaves out [2026-10-24T22:00:00Z, 2026-10-24T23:00:00Z) (1 hour)"),
+        ],
     )
-    assert harm in choose_window(fixed).notes[0]
-    quiet = facts("0 0 * * *", "Europe/Berlin", **moment("2026-06-01T22:00:00"))
-    assert not choose_window(quiet, window=timedelta(days=1)).notes
+    def test_a_day_of_24_hours_where_the_clocks_change(self, tick: str, harm: str) -> None:
+        run = facts("0 0 * * *", "Europe/Berlin", **moment(tick))
+        (note,) = choose_window(run, window=timedelta(days=1)).notes
+        assert harm in note
+        assert 'Write window="1 day" on this task.' in note
+        assert not choose_window(run, window="1 day").notes
+        fixed = EventWindow(at(tick) - timedelta(days=1), at(tick))
+        (note,) = choose_window(facts("0 0 * * *", "Europe/Berlin", interval=fixed)).notes
+        assert harm in note
+        assert 'Write schedule=CronDataIntervalTimetable("0 0 * * *", timezone="Europe/Berlin") on the DAG.' in note
+        quiet = facts("0 0 * * *", "Europe/Berlin", **moment("2026-06-01T22:00:00"))
+        assert not choose_window(quiet, window=timedelta(days=1)).notes
+
+    def test_a_day_after_a_weekend(self) -> None:
+        run = facts("0 2 * * 1-5", "Europe/Berlin", **moment("2026-03-30T00:00:00"))
+        (note,) = choose_window(run, window="1 day").notes
+        assert "leaves out [2026-03-27T01:00:00Z, 2026-03-29T01:00:00Z) (48 hours)" in note
+        assert "start= and end=" in note
+        tuesday = facts("0 2 * * 1-5", "Europe/Berlin", **moment("2026-03-31T00:00:00"))
+        assert not choose_window(tuesday, window="1 day").notes
+
+    def test_a_length_in_another_zone_than_the_schedules(self) -> None:
+        run = facts("0 2 * * *", **moment("2026-03-29T02:00:00"))
+        assert not choose_window(run, window="1 day").notes
+        assert "(1 hour)" in choose_window(run, window="1 day Europe/Berlin").notes[0]
+
+    def test_days_of_a_zone_given_beside_the_schedule_leave_its_ticks_alone(self) -> None:
+        made = schedule("0 2 * * *", "Europe/Berlin", ticks_zone="UTC")
+        assert made.last_tick(at("2026-03-29T02:00")) == at("2026-03-28T02:00")
+        assert "(1 hour)" in choose_window(facts(schedule=made, **moment("2026-03-29T02:00")), window="1 day").notes[0]
+
+    @pytest.mark.parametrize("run_type", ["manual", "asset_triggered"])
+    def test_a_run_that_the_schedule_did_not_make_stands_for_no_tick(self, run_type: str) -> None:
+        run = facts("0 0 * * *", run_type=run_type, **moment("2026-06-01T10:30:00"))
+        assert not choose_window(run, window="1 hour").notes
+
+    def test_a_timedelta_schedule_meets_with_its_own_length_only(self) -> None:
+        made = schedule(None, "Europe/Berlin", kind="DeltaTriggerTimetable", delta=timedelta(days=1))
+        run = facts(schedule=made, **moment("2026-03-29T22:00:00"))
+        assert not choose_window(run, window=timedelta(days=1)).notes
+        (note,) = choose_window(run, window="1 day").notes
+        assert 'Write window="24 hours" on this task.' in note
 
 
 def test_a_length_beside_a_data_interval_of_another_length_is_told() -> None:
-    run = facts(data_interval=(at("2026-01-01"), at("2026-01-02")), logical_date=at("2026-01-01"))
+    run = facts("0 0 * * *", interval=EventWindow(at("2026-01-01"), at("2026-01-02")))
     assert "is not used" in choose_window(run, window=HOUR).notes[0]
     assert not choose_window(run, window="1 day").notes
 
@@ -267,7 +308,12 @@ class TestPartitions:
         self, where: str, key_format: str, change: int, given: str | None
     ) -> None:
         made = schedule(
-            "0 0 * * *", given or where, key_format=key_format, kind="CronPartitionTimetable", utc_keys_of=zone(where)
+            "0 0 * * *",
+            given or where,
+            ticks_zone=where,
+            key_format=key_format,
+            kind="CronPartitionTimetable",
+            utc_keys=True,
         )
         runs = ticks("0 0 * * *", where, ZONES[0][change], 5)
         keys = [instance(run).in_timezone("UTC").strftime(key_format) for run in runs]
@@ -275,7 +321,7 @@ class TestPartitions:
         assert [parsed and parsed[0] for parsed in read] == runs
 
     def test_a_key_typed_in_the_schedules_zone_on_airflow_3_2(self) -> None:
-        options = {"key_format": "%Y-%m-%dT%H:%M:%S", "utc_keys_of": zone("Europe/Berlin")}
+        options = {"key_format": "%Y-%m-%dT%H:%M:%S", "utc_keys": True}
         made = schedule("0 0 * * *", "Europe/Berlin", kind="CronPartitionTimetable", **options)
         assert parse_key("2026-03-28T00:00:00", made) == (at("2026-03-27T23:00"), None)
 
@@ -285,9 +331,42 @@ class TestPartitions:
             choose_window(run, now=NOW + HOUR)
         assert choose_window(run, now=NOW + timedelta(days=1)).window.start == NOW
 
-    def test_a_moment_of_unknown_length_is_refused(self) -> None:
-        with pytest.raises(PolarWindowError, match="how long"):
-            choose_window(facts(None, partition_key="2026-01-05T10:20:30", run_type="manual"), now=NOW)
+    def test_a_partition_before_its_run_that_is_not_over_is_not_told_to_be_before_its_run(self) -> None:
+        made = schedule("0 0 * * *", run_offset=-1, kind="CronPartitionTimetable")
+        run = facts(schedule=made, partition_date=NOW, partition_key="x", run_type="scheduled")
+        with pytest.raises(PolarWindowError, match="Run it again after 2026-11-08T00:00:00Z") as refused:
+            choose_window(run, window="1 week", now=NOW + HOUR)
+        assert "run_offset" not in str(refused.value)
+
+    def test_a_partition_that_airflow_names_twice_where_the_clocks_change(self) -> None:
+        made = schedule("0 2 * * *", "Europe/Berlin", run_offset=-1, kind="CronPartitionTimetable")
+        put_off, key = at("2026-03-29T01:00"), "2026-03-29T03:00:00"  # 02:00, which is skipped
+        ends = []
+        for tick in (put_off, at("2026-03-30T00:00")):
+            run = facts(schedule=made, partition_date=put_off, partition_key=key, run_after=tick, run_type="scheduled")
+            chosen = choose_window(run, now=tick)
+            ends.append((chosen.window.start, chosen.window.end, len(chosen.notes)))
+        assert ends == [
+            (at("2026-03-28T01:00"), put_off, 1),
+            (put_off, at("2026-03-30T00:00"), 0),
+        ]
+
+    @pytest.mark.parametrize(("window", "harm"), [("3 hours", "leaves out"), ("2 days", "shares")])
+    def test_a_length_that_is_not_the_partitions_is_told(self, window: str, harm: str) -> None:
+        run = facts("0 0 * * *", partition_date=at("2026-01-05"), partition_key="x", run_type="scheduled")
+        (note,) = choose_window(run, window=window, now=NOW).notes
+        assert f"the partition ends at 2026-01-06T00:00:00Z, so window={parse_length(window)} {harm}" in note
+        assert not choose_window(run, window="1 day", now=NOW).notes
+
+    @pytest.mark.parametrize("key", ["2026-01-05T10:20:30", "2026-01-05T10:00:00", "acme"])
+    def test_a_key_of_unknown_length_is_refused_without_a_guess(self, key: str) -> None:
+        with pytest.raises(PolarWindowError, match=r'how long[\s\S]*window="\.\.\."'):
+            choose_window(facts(None, partition_key=key, run_type="manual"), now=NOW)
+
+    def test_a_key_that_is_no_moment_is_not_told_to_write_the_window_that_it_has(self) -> None:
+        with pytest.raises(PolarWindowError, match="'acme' is no moment") as refused:
+            choose_window(facts(None, partition_key="acme", run_type="manual"), window="1 day", now=NOW)
+        assert "window=" not in str(refused.value)
 
 
 def event(start: str, end: str) -> tuple[str, dict[str, Any]]:
@@ -326,6 +405,28 @@ class TestAssetEvents:
         with pytest.raises(PolarWindowError, match=r"polar://x.*reversed"):
             choose_window(facts(None, asset_events=events))
 
+    def test_two_assets_that_say_the_same(self) -> None:
+        said = {"window": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"}}
+        chosen = choose_window(facts(None, asset_events=[("a", said), ("b", said)]))
+        assert chosen.window == EventWindow(at("2026-01-01"), at("2026-01-01T01:00"))
+
+    def test_another_assets_window_joins_only_where_it_is_asked_for(self) -> None:
+        ours, theirs = (
+            event("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z"),
+            (
+                "s3://else",
+                {"start": "2020-01-01T00:00:00Z", "end": "2021-01-01T00:00:00Z"},
+            ),
+        )
+        run = {"asset_events": [ours, theirs], "run_type": "asset_triggered"}
+        with pytest.raises(PolarWindowError, match=r"'polar://x'.*'s3://else'.*inlets="):
+            choose_window(facts(None, **run))
+        one = choose_window(facts(None, inlets=frozenset({"polar://x"}), **run))
+        assert one.window == EventWindow(at("2026-01-01"), at("2026-01-01T01:00"))
+        both = choose_window(facts(None, inlets=frozenset({"polar://x", "s3://else"}), **run))
+        assert both.window.start == at("2020-01-01")
+        assert both.notes
+
     def test_none_with_a_window(self) -> None:
         run = facts(
             schedule=schedule(None, kind="AssetTriggeredTimetable"),
@@ -337,34 +438,39 @@ class TestAssetEvents:
 
 
 class TestWatermark:
-    MARK = Watermark(EventWindow(at("2026-01-01"), at("2026-01-02")), "earlier")
+    MARKS = (
+        Watermark(EventWindow(at("2025-12-31"), at("2026-01-01")), "earlier"),
+        Watermark(EventWindow(at("2026-01-01"), at("2026-01-02")), "last"),
+    )
 
-    def run(self, mark: Watermark | None, **rest: Any) -> RunFacts:
-        return facts(None, **{"run_type": "manual", "run_after": at("2026-01-03"), "watermark": lambda: mark} | rest)
+    def run(self, *marks: Watermark, **rest: Any) -> RunFacts:
+        return facts(None, **{"run_type": "manual", "run_after": at("2026-01-03"), "watermarks": lambda: marks} | rest)
 
     def test_goes_on_up_to_the_runs_own_time_less_settle(self) -> None:
-        assert choose_window(self.run(self.MARK), settle=HOUR).window == EventWindow(
+        assert choose_window(self.run(*self.MARKS), settle=HOUR).window == EventWindow(
             at("2026-01-02"), at("2026-01-02T23:00")
         )
 
-    def test_the_same_run_again_gets_the_same_window(self) -> None:
-        assert choose_window(self.run(self.MARK, run_id="earlier")).window == self.MARK.window
+    @pytest.mark.parametrize("mark", MARKS, ids=lambda mark: mark.run_id)
+    def test_the_same_run_again_gets_the_same_window(self, mark: Watermark) -> None:
+        chosen = choose_window(self.run(*self.MARKS, run_id=mark.run_id, run_after=mark.window.end))
+        assert (chosen.origin, chosen.window) == ("watermark", mark.window)
 
     def test_an_older_run_is_refused_rather_than_empty(self) -> None:
-        with pytest.raises(PolarWindowError, match="nothing to read"):
-            choose_window(self.run(self.MARK, run_after=at("2026-01-02")))
+        with pytest.raises(PolarWindowError, match="was read by the run 'last'"):
+            choose_window(self.run(*self.MARKS, run_after=at("2026-01-02")))
 
     def test_the_first_run(self) -> None:
         with pytest.raises(PolarWindowError, match="no watermark is kept yet"):
-            choose_window(self.run(None))
-        assert choose_window(self.run(None), window="1 day").window == EventWindow(at("2026-01-02"), at("2026-01-03"))
-        begun = choose_window(self.run(None, beginning=at("2025-01-01")))
+            choose_window(self.run())
+        assert choose_window(self.run(), window="1 day").window == EventWindow(at("2026-01-02"), at("2026-01-03"))
+        begun = choose_window(self.run(beginning=at("2025-01-01")))
         assert begun.window == EventWindow(at("2025-01-01"), at("2026-01-03"))
         assert "first run" in begun.notes[0]
 
     @pytest.mark.parametrize("run_type", ["scheduled", "backfill"])
     def test_a_run_that_stands_for_a_moment_never_takes_the_watermark(self, run_type: str) -> None:
-        run = self.run(self.MARK, run_type=run_type, schedule=schedule("0 * * * *"), **moment("2026-01-03"))
+        run = self.run(*self.MARKS, run_type=run_type, schedule=schedule("0 * * * *"), **moment("2026-01-03"))
         with pytest.raises(PolarWindowError, match="CronDataIntervalTimetable"):
             choose_window(run)
 
@@ -380,22 +486,52 @@ class TestRefusals:
             (schedule("*/15 * * * *"), ['window="15 minutes"', "CronDataIntervalTimetable"]),
             (schedule("0 0 * * 1"), ['window="1 week"', "CronDataIntervalTimetable"]),
             (schedule("0 0 1 * *"), ['window="1 month"', "CronDataIntervalTimetable"]),
+            (schedule("0 0 1 */3 *"), ['window="3 months"', "CronDataIntervalTimetable"]),
+            (schedule("0 2 * * 1-5"), ["CronDataIntervalTimetable", "{{ params.start }}"]),
+            (schedule("0 */6 * * *"), ['window="6 hours"', "CronDataIntervalTimetable"]),
+            (schedule("0 */6 * * *", "Europe/Berlin"), ["CronDataIntervalTimetable", "{{ params.start }}"]),
+            (schedule("0 * * * *", "Australia/Lord_Howe"), ["CronDataIntervalTimetable", "{{ params.start }}"]),
             (
                 schedule(kind="DeltaTriggerTimetable", delta=timedelta(hours=2)),
                 ['window="2 hours"', "DeltaDataIntervalTimetable"],
             ),
+            (
+                schedule(None, "Europe/Berlin", kind="DeltaTriggerTimetable", delta=relativedelta(months=1)),
+                ["DeltaDataIntervalTimetable(relativedelta(months=+1))", "{{ params.start }}"],
+            ),
             (schedule(), ['window="1 day"', "{{ params.start }}"]),
+            (schedule(kind="EventsTimetable"), ["{{ params.start }}"]),
         ],
+        ids=lambda value: str(value) if isinstance(value, Schedule) else "",
     )
-    def test_names_the_schedule_and_the_two_lines_that_mend_it(self, made: Schedule, lines: list[str]) -> None:
+    def test_names_the_schedule_and_the_lines_that_fix_it(self, made: Schedule, lines: list[str]) -> None:
         with pytest.raises(PolarWindowError) as refused:
             choose_window(facts(schedule=made, **moment("2026-01-01")))
         text = str(refused.value)
-        mending = [line for line in text.splitlines() if line.startswith("    ")]
+        fixes = [line for line in text.splitlines() if line.startswith("    ")]
         assert str(made) in text
         assert "'dag'" in text
-        assert len(mending) == 2
-        assert all(part in line for part, line in zip(lines, mending, strict=True))
+        assert len(fixes) == len(lines)
+        assert all(part in line for part, line in zip(lines, fixes, strict=True))
+
+    @pytest.mark.parametrize(
+        ("timetable", "refused"),
+        [
+            (CronTriggerTimetable("@daily", timezone="UTC"), True),
+            (CronTriggerTimetable("@daily", timezone="UTC", interval=HOUR), False),
+            (MultipleCronTriggerTimetable("0 1 * * *", "0 5 * * *", timezone="UTC"), True),
+            (MultipleCronTriggerTimetable("0 1 * * *", "0 5 * * *", timezone="UTC", interval=HOUR), False),
+            (DeltaTriggerTimetable(HOUR), True),
+            (CronDataIntervalTimetable("@daily", "UTC"), False),
+            (EventsTimetable([instance(NOW)]), True),
+            (NullTimetable(), False),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_a_schedule_of_moments_is_known_without_a_run(self, timetable: Any, refused: bool) -> None:
+        dag = SimpleNamespace(dag_id="dag", timetable=timetable, timezone=UTC)
+        with pytest.raises(PolarWindowError, match=r"'dag'.*no window") if refused else nullcontext():
+            check_schedule(dag)
 
 
 @settings(max_examples=150, deadline=None)
@@ -405,7 +541,7 @@ class TestRefusals:
     st.sampled_from(["1 day", "1 week", "1 hour", "2 days", "1 month"]),
 )
 def test_a_window_ends_at_its_moment_and_is_never_empty(end: datetime, where: str, length: str) -> None:
-    chosen = choose_window(facts(None, where, data_interval=(end, end), logical_date=end), window=length).window
+    chosen = choose_window(facts(None, where, moment=end), window=length).window
     assert chosen.end == end
     parsed = parse_length(length)
     if isinstance(parsed, CalendarWindow):
