@@ -161,6 +161,15 @@ class PolarWindowOperator(PolarOperator):
         self.settle = settle
         self.deferrable = deferrable
 
+    def prepare_template(self) -> None:
+        """Refuses a schedule that gives this task no window; Airflow calls it when it has read a DAG file."""
+        dag = self.get_dag()
+        if dag is not None and all(given is None for given in (self.start, self.end, self.window)):
+            from airflow_provider_polar.windows import check_schedule
+
+            with self._named():
+                check_schedule(dag)
+
     def _parsers(self) -> dict[str, Parser]:
         from airflow_provider_polar.engine.window import aware
         from airflow_provider_polar.windows.lengths import parse_duration, parse_length

@@ -229,6 +229,22 @@ def import_errors(folder: Path, schedule: str, task: str = INSIDE, options: str 
     return list(bag.import_errors.values())
 
 
+@pytest.mark.parametrize("task", [INSIDE, LATER], ids=["inside", "later"])
+@pytest.mark.parametrize("schedule", ['"@daily"', '"30 2 * * 1-5"', "timedelta(hours=6)"])
+def test_a_schedule_without_a_window_is_an_import_error(tmp_path: Path, schedule: str, task: str) -> None:
+    [error] = import_errors(tmp_path, schedule, task)
+    assert "task 'export': DAG 'parsed' with the schedule " in error
+    assert "gives its runs no window" in error
+    assert import_errors(tmp_path, schedule, task, ', window="1 day"') == []
+    assert import_errors(tmp_path, schedule, task, ', window="{{{{ params.window }}}}"') == []
+
+
 def test_a_wrong_parameter_is_an_import_error_that_names_the_task(tmp_path: Path) -> None:
     [error] = import_errors(tmp_path, "None", options=', settle="1 fortnight"')
     assert "PolarWindowError: task 'export': settle='1 fortnight' is no length" in error
+
+
+@pytest.mark.parametrize("schedule", ["None", '"@continuous"', "[Asset('x')]"])
+def test_a_schedule_that_may_give_a_window_is_not_refused(tmp_path: Path, schedule: str) -> None:
+    made = schedule.replace("Asset", "__import__('airflow.sdk').sdk.Asset")
+    assert import_errors(tmp_path, made) == []
