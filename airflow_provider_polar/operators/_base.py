@@ -91,9 +91,9 @@ class PolarOperator(BaseOperator):
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
         with self._named():
-            for name in self._parsers():
-                if not is_templated(getattr(self, name)):
-                    self._parsed(name)
+            for name, parse in self._parsers().items():
+                if not is_templated(value := getattr(self, name)):
+                    parse(value, name)
             self._check_together()
 
     def _check_together(self) -> None:
@@ -116,8 +116,8 @@ class PolarOperator(BaseOperator):
 
     def _prepare(self) -> None:
         """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
-        for name in self._parsers():
-            self._parsed(name)
+        for name, parse in self._parsers().items():
+            parse(getattr(self, name), name)
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader
