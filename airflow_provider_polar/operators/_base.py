@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
-from airflow_provider_polar.exceptions import PolarDestinationError, PolarError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError, PolarError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._storage import check_path, storage_path
@@ -90,24 +90,34 @@ class PolarOperator(BaseOperator):
         # A worker makes the operator of a mapped task, and an error here would be retried; _connected() judges it.
         if getattr(self, "_BaseOperator__from_mapped", False):
             return
-        for name in self._parsers():
-            if not is_templated(getattr(self, name)):
-                self._parsed(name)
-        self._check_together()
+        with self._named():
+            for name, parse in self._parsers().items():
+                if not is_templated(value := getattr(self, name)):
+                    parse(value, name)
+            self._check_together()
 
     def _check_together(self) -> None:
         """Refuses parameters that are not templated and do not go together."""
 
     @contextmanager
-    def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
-        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says.
+    def _named(self) -> Iterator[None]:
+        """Puts the task's name before an error, since Airflow's import errors show no line of the DAG file."""
+        try:
+            yield
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
 
-        Before anything else, what templates have made of the parameters is read.
-        """
+    @contextmanager
+    def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
+        """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says."""
         with failing_clearly(*retried), closing(self.hook) as hook:
-            for name in self._parsers():
-                self._parsed(name)
+            self._prepare()
             yield hook
+
+    def _prepare(self) -> None:
+        """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
+        for name, parse in self._parsers().items():
+            parse(getattr(self, name), name)
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader
@@ -151,8 +161,16 @@ class PolarWindowOperator(PolarOperator):
         self.settle = settle
         self.deferrable = deferrable
 
+    def prepare_template(self) -> None:
+        """Refuses a schedule that gives this task no window; Airflow calls it when it has read a DAG file."""
+        dag = self.get_dag()
+        if dag is not None and all(given is None for given in (self.start, self.end, self.window)):
+            from airflow_provider_polar.windows import check_schedule
+
+            with self._named():
+                check_schedule(dag)
+
     def _parsers(self) -> dict[str, Parser]:
-        from airflow_provider_polar.api.filters import EventFilters
         from airflow_provider_polar.engine.window import aware
         from airflow_provider_polar.windows.lengths import parse_duration, parse_length
 
@@ -160,7 +178,7 @@ class PolarWindowOperator(PolarOperator):
             "start": optional(aware),
             "end": optional(aware),
             "window": optional(parse_length),
-            "filters": lambda value, _: EventFilters.parse(value),
+            "filters": parse_filters,
             "settle": optional(parse_duration),
         }
 
@@ -185,9 +203,7 @@ class PolarWindowOperator(PolarOperator):
         from airflow_provider_polar.windows import resolve_window
 
         with self._connected() as hook:
-            self._prepare()
-            settle = self._parsed("settle")
-            length = self._parsed("window")
+            settle, length = self._parsed("settle"), self._parsed("window")
             window = resolve_window(context, start=self.start, end=self.end, window=length, settle=settle)
             filters = hook.filters(self.filters)
             show_events(context, hook.settings.environment, window=window, filters=filters)
@@ -202,9 +218,6 @@ class PolarWindowOperator(PolarOperator):
             return self.execute(context)
         with self._connected() as hook:
             return self._work(context, EventWindow.from_dict(window), hook.filters(self.filters))
-
-    def _prepare(self) -> None:
-        """Refuses what can be known to be impossible before anything is waited for or requested."""
 
     @abstractmethod
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> Any:
@@ -246,6 +259,10 @@ class PolarDirectoryOperator(PolarOperator):
 
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {"destination": check_path}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._directory()
 
     def _directory(self) -> Directory:
         from airflow_provider_polar.engine.files.storage import Directory
@@ -313,7 +330,20 @@ class PolarPublishingOperator(PolarDirectoryOperator):
         return result
 
 
+def parse_filters(value: Any, name: str) -> EventFilters:  # noqa: ARG001
+    """The filters of events that a parameter means."""
+    from airflow_provider_polar.api.filters import EventFilters
+
+    return EventFilters.parse(value)
+
+
 def in_words(filters: EventFilters) -> str:
     """Filters as a log tells them."""
     given = filters.to_dict()
     return f"the filters {given}" if given else "no filters"
+
+
+def some(windows: Sequence[EventWindow]) -> str:
+    """The first ten of windows, and how many more there are."""
+    more = f" and {len(windows) - 10} more" if len(windows) > 10 else ""
+    return ", ".join(map(str, windows[:10])) + more

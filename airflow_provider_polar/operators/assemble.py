@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.links.polar import show_events
-from airflow_provider_polar.operators._base import PolarPublishingOperator
+from airflow_provider_polar.operators._base import PolarPublishingOperator, parse_filters
 from airflow_provider_polar.parameters import Parser
 from airflow_provider_polar.wording import number_of
 
@@ -48,9 +48,7 @@ class PolarAssembleExportOperator(PolarPublishingOperator):
         self._check()
 
     def _parsers(self) -> dict[str, Parser]:
-        from airflow_provider_polar.api.filters import EventFilters
-
-        return super()._parsers() | {"filters": lambda value, _: EventFilters.parse(value)}
+        return super()._parsers() | {"filters": parse_filters}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """One request where nothing changed since the exports.

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarIncompleteError
-from airflow_provider_polar.operators._base import PolarPublishingOperator, PolarWindowOperator, in_words
+from airflow_provider_polar.operators._base import PolarPublishingOperator, PolarWindowOperator, in_words, some
 from airflow_provider_polar.parameters import Parser, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.files.layout import FileLayout
     from airflow_provider_polar.engine.files.storage import Directory
     from airflow_provider_polar.engine.window import EventWindow
+
+_LAYOUT = ("file_format", "compression", "include_fields", "exclude_fields", "max_file_rows", "max_file_bytes")
+"""The parameters that make the layout of the files."""
 
 
 class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
@@ -107,24 +110,17 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
 
     def _check_together(self) -> None:
         super()._check_together()
-        if not is_templated([self.file_format, self.compression, self.include_fields, self.exclude_fields]):
+        if not is_templated([getattr(self, name) for name in _LAYOUT]):
             self._layout()
 
     def _layout(self) -> FileLayout:
         from airflow_provider_polar.engine.files.layout import FileLayout
 
-        return FileLayout.choose(
-            file_format=self.file_format,
-            compression=self.compression,
-            include_fields=self.include_fields,
-            exclude_fields=self.exclude_fields,
-            max_file_rows=self.max_file_rows,
-            max_file_bytes=self.max_file_bytes,
-        )
+        return FileLayout.choose(**{name: getattr(self, name) for name in _LAYOUT})
 
     def _prepare(self) -> None:
+        super()._prepare()
         self._layout().check_installed()
-        self._directory()
 
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
         started = time.monotonic()
@@ -174,8 +170,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
     ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
         """Exports earlier windows again. One that cannot be proved must not keep the run's own from being exported."""
         if found.unexported:
-            spans = ", ".join(map(str, found.unexported[:10]))
-            self.log.warning("the look-back finds no manifest for %s in %s", spans, directory.url)
+            self.log.warning("the look-back finds no manifest for %s in %s", some(found.unexported), directory.url)
         changed, failure = [], None
         for window in sorted((*found.changed, *found.incomplete)):
             self.log.info("%s has changed since its export, or is not complete: exporting it again", window)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class PolarGetEventOperator(PolarOperator):
     """Returns one event, as the API's own JSON object.
 
+    Takes the parameters of a :class:`~airflow_provider_polar.operators._base.PolarOperator`, and:
+
     :param event_id: Polar's id of the event, a UUID (templated).
     """
 

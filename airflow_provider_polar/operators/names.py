@@ -25,6 +25,8 @@ class PolarListEventNamesOperator(PolarOperator):
             filters=names.output.map(lambda name: {"name": name})
         )
 
+    Takes the parameters of a :class:`~airflow_provider_polar.operators._base.PolarOperator`, and:
+
     :param filters: ``organization_id``, ``customer_id``, ``external_customer_id``, ``source`` (``user`` or
         ``system``), ``query`` (a substring), ``sorting`` (plus or minus ``name``, ``occurrences``, ``first_seen``,
         ``last_seen``) (templated). By name where no sorting is given.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarIncompleteError
-from airflow_provider_polar.operators._base import PolarDirectoryOperator, PolarWindowOperator, in_words
+from airflow_provider_polar.operators._base import PolarDirectoryOperator, PolarWindowOperator, in_words, some
 from airflow_provider_polar.parameters import Parser, one_of
 from airflow_provider_polar.wording import number_of
 
@@ -47,9 +47,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {"on_difference": one_of("fail", "warn")}
 
-    def _prepare(self) -> None:
-        self._directory()
-
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:  # noqa: ARG002
         from airflow_provider_polar.engine.exporting.lookback import compare
         from airflow_provider_polar.engine.exporting.manifest import exports_in
@@ -75,11 +72,11 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         self.log.info("%s in %s hold as many events as Polar counts", number_of(len(found.equal), "window"), where)
         parts = []
         if found.changed:
-            parts.append(f"{number_of(len(found.changed), 'window')} changed since: {_some(found.changed)}")
+            parts.append(f"{number_of(len(found.changed), 'window')} changed since: {some(found.changed)}")
         if found.incomplete:
-            parts.append(f"{number_of(len(found.incomplete), 'window')} not complete: {_some(found.incomplete)}")
+            parts.append(f"{number_of(len(found.incomplete), 'window')} not complete: {some(found.incomplete)}")
         if found.unexported:
-            parts.append(f"no manifest covers {_some(found.unexported)}")
+            parts.append(f"no manifest covers {some(found.unexported)}")
         if not parts:
             return
         message = f"the exports in {where} are not all that Polar counts: {'; '.join(parts)}. Export these again"
@@ -88,8 +85,3 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
                 message, missing=[w.to_dict() for w in (*found.changed, *found.incomplete, *found.unexported)]
             )
         self.log.warning("%s", message)
-
-
-def _some(windows: Sequence[Any]) -> str:
-    more = f" and {len(windows) - 10} more" if len(windows) > 10 else ""
-    return ", ".join(map(str, windows[:10])) + more

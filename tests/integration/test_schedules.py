@@ -20,6 +20,7 @@ except ImportError:  # Airflow before 3.2
     from airflow.timetables.assets import AssetOrTimeSchedule
     from airflow.timetables.interval import CronDataIntervalTimetable, DeltaDataIntervalTimetable
 
+from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from tests.airflow_env import Run, register
 from tests.integration.scheduling import Scheduling
@@ -249,14 +250,11 @@ class TestUnionsOverTheChange:
         check(tmp_path, events, first, last, 3)
 
 
-def test_hourly_preset_without_a_length_fails_with_what_mends_it(
-    airflow_db: Any, tmp_path: Path, polar_server: Any, polar_connection: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_hourly_preset_without_a_length_is_refused_when_the_file_is_read(airflow_db: Any, tmp_path: Path) -> None:
     first = datetime(2026, 1, 1, tzinfo=UTC)
     dag = make_dag("no_window", "@hourly", tmp_path, first, first + timedelta(minutes=1))
-    runs = Scheduling(dag).run_all()
-    assert [run.state for run in runs] == ["failed"]
-    assert not polar_server.requests
+    with pytest.raises(PolarWindowError, match="gives its runs no window"):
+        register(dag)
 
 
 def test_a_manual_run_of_an_interval_schedule(

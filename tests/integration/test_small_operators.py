@@ -38,7 +38,7 @@ def test_one_mapped_task_for_each_name(polar_server: Any, polar_connection: Any,
 
 def test_an_unknown_filter_fails_at_once(polar_server: Any, polar_connection: Any) -> None:
     with pytest.raises(AirflowFailException, match="unknown"):
-        PolarListEventNamesOperator(task_id="names", filters={"nmae": "x"}).execute({})
+        PolarListEventNamesOperator(task_id="names", filters={"nmae": "{{ params.x }}"}).execute({})
     assert not polar_server.requests
 
 
@@ -54,4 +54,4 @@ def test_no_such_event_is_left_to_the_tasks_retries(polar_server: Any, polar_con
     with pytest.raises(PolarNotFoundError):
         PolarGetEventOperator(task_id="get", event_id=str(uuid4())).execute({})
     with pytest.raises(AirflowFailException, match="UUID"):
-        PolarGetEventOperator(task_id="get", event_id="x").execute({})
+        PolarGetEventOperator(task_id="get", event_id="{{ params.x }}").execute({})

@@ -201,3 +201,50 @@ def test_what_a_task_is_mapped_over_fails_it_without_retries(
     with pytest.raises(AirflowFailException):
         operator.unmap(mapped).execute({})
     assert polar_server.requests == []
+
+
+DAG_FILE = """
+from datetime import UTC, datetime, timedelta
+from airflow.sdk import DAG
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
+
+with DAG("parsed", schedule={schedule}, start_date=datetime(2026, 1, 1, tzinfo=UTC), max_active_runs=1) as dag:
+    pass
+{task}
+"""
+INSIDE = 'with dag:\n    PolarExportEventsOperator(task_id="export", destination="s3://b/x"{options})'
+LATER = 'task = PolarExportEventsOperator(task_id="export", destination="s3://b/x"{options})\ndag.add_task(task)'
+
+
+def import_errors(folder: Path, schedule: str, task: str = INSIDE, options: str = "") -> list[str]:
+    """What Airflow says of a DAG file when it parses it."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:
+        from airflow.models.dagbag import DagBag  # Airflow before 3.2
+    file = folder / "parsed.py"
+    file.write_text(DAG_FILE.format(schedule=schedule, task=task.format(options=options)))
+    bag = DagBag(dag_folder=str(file))
+    assert bool(bag.dags) is not bool(bag.import_errors)
+    return list(bag.import_errors.values())
+
+
+@pytest.mark.parametrize("task", [INSIDE, LATER], ids=["inside", "later"])
+@pytest.mark.parametrize("schedule", ['"@daily"', '"30 2 * * 1-5"', "timedelta(hours=6)"])
+def test_a_schedule_without_a_window_is_an_import_error(tmp_path: Path, schedule: str, task: str) -> None:
+    [error] = import_errors(tmp_path, schedule, task)
+    assert "task 'export': DAG 'parsed' with the schedule " in error
+    assert "gives its runs no window" in error
+    assert import_errors(tmp_path, schedule, task, ', window="1 day"') == []
+    assert import_errors(tmp_path, schedule, task, ', window="{{{{ params.window }}}}"') == []
+
+
+def test_a_wrong_parameter_is_an_import_error_that_names_the_task(tmp_path: Path) -> None:
+    [error] = import_errors(tmp_path, "None", options=', settle="1 fortnight"')
+    assert "PolarWindowError: task 'export': settle='1 fortnight' is no length" in error
+
+
+@pytest.mark.parametrize("schedule", ["None", '"@continuous"', "[Asset('x')]"])
+def test_a_schedule_that_may_give_a_window_is_not_refused(tmp_path: Path, schedule: str) -> None:
+    made = schedule.replace("Asset", "__import__('airflow.sdk').sdk.Asset")
+    assert import_errors(tmp_path, made) == []
