@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.api.retrying import Retries
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+_AIRFLOW_ENDS_IT = "__fail__"
+"""The method that Airflow says to resume with where it has ended the deferral itself."""
 
 
 class PolarEventSensor(BaseSensorOperator):
@@ -116,13 +119,17 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
+
+        return self._look(context, NO_RETRIES)
+
+    def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         from airflow_provider_polar.engine.drive import drive
         from airflow_provider_polar.wording import number_of
 
         try:
             wait = self.wait(context)
             self._show(wait, context)
-            result = drive(self.hook.get_conn(), wait.poll(), retries=NO_RETRIES)
+            result = drive(self.hook.get_conn(), wait.poll(), retries=retries)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:
@@ -139,13 +146,26 @@ class PolarEventSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
         if not self.deferrable:
-            return super().execute(context)
-        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            with self._softly(AirflowSensorTimeout):
+                return super().execute(context)
         with self._softly():
-            look = self.poke(context)
-        if look:
-            return look.xcom_value
-        return self._defer(context, deadline)
+            deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            if look := self.poke(context):
+                return look.xcom_value
+            return self._defer(context, deadline)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Ends the task as the trigger says, or, where Airflow has ended the deferral itself, as one more look says.
+
+        Airflow does so where no triggerer was up past the deadline, or where the trigger was not to be run.
+        """
+        with self._softly():
+            if next_method == _AIRFLOW_ENDS_IT:
+                reason = (next_kwargs or {}).get("error", "no reason")
+                self.log.warning("Airflow has ended the deferral (%s): one more look, on the worker.", reason)
+                if look := super().resume_execution("_look", {}, context):
+                    return look.xcom_value
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def _defer(self, context: Context, deadline: datetime) -> None:
         from airflow_provider_polar.engine.window import moment_text
@@ -228,13 +248,19 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("%s", sentence)
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """What Airflow's own loop makes of a failure with ``soft_fail`` and ``never_fail``."""
+    def _softly(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        """What ``soft_fail`` and ``never_fail`` make of a failure, alike in every mode and on every Airflow.
+
+        :param kind: what else is no failure: Airflow's own loop has looked after it, or is not at its end.
+        """
         try:
             yield
-        except (AirflowFailException, AirflowSensorTimeout) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException("Skipping due to soft_fail or never_fail.") from error
+        except AirflowSkipException:
+            raise
+        except kind as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, (AirflowFailException, AirflowSensorTimeout))):
+                said = "never_fail" if self.never_fail else "soft_fail"
+                raise AirflowSkipException(f"Skipped, as {said} says, after: {error}") from error
             raise
 
 

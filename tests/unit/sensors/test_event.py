@@ -9,7 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 
 from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.sensors.event import PolarEventSensor, anchor
@@ -162,6 +167,37 @@ def test_what_a_trigger_says_ends_the_task(polar_server: LocalPolar) -> None:
     ):
         with pytest.raises(error, match="why"):
             waiting.execute_complete({}, {"status": status, "message": "why"})
+
+
+DOWN, BROKEN = {"error": "Trigger timeout"}, {"error": "Trigger failure", "traceback": ["Traceback", "  ..."]}
+"""What Airflow hands over where it ends a deferral itself: no triggerer ran past the deadline, or the trigger raised."""
+
+
+@pytest.mark.parametrize("ended", [DOWN, BROKEN])
+def test_where_airflow_ends_the_deferral_there_is_one_more_look(
+    polar_server: LocalPolar, ended: dict[str, Any]
+) -> None:
+    polar_server.add_events([paid()])
+    polar_server.fail("status", path="list", times=1)
+    result = sensor(deferrable=True).resume_execution("__fail__", ended, {})
+    assert (result["count"], result["start"]) == (1, "2026-11-01T12:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("ended", "more", "error"),
+    [
+        (DOWN, {}, AirflowSensorTimeout),
+        (BROKEN, {}, AirflowException),
+        (DOWN, {"soft_fail": True}, AirflowSkipException),
+        (BROKEN, {"soft_fail": True}, AirflowSkipException),
+    ],
+)
+def test_where_that_look_finds_nothing_the_wait_ends_as_airflow_says(
+    polar_server: LocalPolar, ended: dict[str, Any], more: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        sensor(deferrable=True, **more).resume_execution("__fail__", ended, {})
+    assert [record.endpoint for record in polar_server.requests].count("list") == 1
 
 
 @pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])
