@@ -18,7 +18,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
+from airflow_provider_polar.exceptions import (
+    PolarAuthenticationError,
+    PolarConnectionNotFoundError,
+    PolarError,
+    PolarScopeError,
+    PolarWaitError,
+    PolarWindowError,
+)
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 
@@ -123,18 +130,20 @@ class PolarEventSensor(BaseSensorOperator):
         return self._look(context, NO_RETRIES)
 
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
-        from airflow_provider_polar.engine.drive import drive
         from airflow_provider_polar.wording import number_of
 
         try:
             wait = self.wait(context)
+            self._connect()
             self._show(wait, context)
-            result = drive(self.hook.get_conn(), wait.poll(), retries=retries)
+            result = self._poll(wait, retries)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
+            if isinstance(error, PolarConnectionNotFoundError) and not context.get("task_reschedule_count"):
+                raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
@@ -143,6 +152,34 @@ class PolarEventSensor(BaseSensorOperator):
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
 
+    def _connect(self) -> PolarHook:
+        """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was."""
+        known, now = self.__dict__.get("hook"), PolarHook(self.polar_conn_id)
+        try:
+            settings = now.settings
+        except PolarConnectionNotFoundError as error:
+            if known is None:
+                raise
+            self.log.warning("The connection stays in use as it was read before, after: %s", error)
+            return known
+        if known is None or known.settings != settings:
+            if known is not None:
+                known.close()
+            self.__dict__["hook"] = now
+        return self.hook
+
+    def _poll(self, wait: EventWait, retries: Retries | None) -> PollResult:
+        from airflow_provider_polar.engine.drive import drive
+
+        while True:
+            hook = self.hook
+            try:
+                return drive(hook.get_conn(), wait.with_filters(hook.filters).poll(), retries=retries)
+            except (PolarAuthenticationError, PolarScopeError):
+                # The token may have been changed a moment ago.
+                if self._connect() is hook:
+                    raise
+
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
         if not self.deferrable:
@@ -150,9 +187,20 @@ class PolarEventSensor(BaseSensorOperator):
                 return super().execute(context)
         with self._softly():
             deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
-            if look := self.poke(context):
+            if look := self._first_look(context):
                 return look.xcom_value
             return self._defer(context, deadline)
+
+    def _first_look(self, context: Context) -> PokeReturnValue | None:
+        try:
+            return self.poke(context)
+        except AirflowFailException:
+            raise
+        except Exception:
+            if not self.silent_fail:
+                raise
+            self.log.exception("The first look failed, and silent_fail is set: the wait goes on, deferred.")
+            return None
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Ends the task as the trigger says, or, where Airflow has ended the deferral itself, as one more look says.
@@ -205,7 +253,7 @@ class PolarEventSensor(BaseSensorOperator):
         raise AirflowException(f"The trigger of the wait ended in a way that is not known here: {event!r}.")
 
     def wait(self, context: Context) -> EventWait:
-        """What is waited for, from the rendered parameters and the run.
+        """What is waited for, from the rendered parameters and the run, whatever the connection says.
 
         :raises PolarConfigurationError: an impossible parameter.
         """
@@ -217,7 +265,7 @@ class PolarEventSensor(BaseSensorOperator):
             end=self.end,
             match=self.match,
             min_count=self.min_count,
-            filters=self.hook.filters(self.filters),
+            filters=self.filters,
             fail_on=self.fail_on,
         )
 
