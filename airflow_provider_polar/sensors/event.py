@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+SHORTEST_RESCHEDULE = 60.0
+"""Seconds between two looks below which Airflow's own race ends reschedule mode."""
 _AIRFLOW_ENDS_IT = "__fail__"
 """The method that Airflow says to resume with where it has ended the deferral itself."""
 
@@ -114,6 +117,27 @@ class PolarEventSensor(BaseSensorOperator):
         self.fail_on = fail_on
         self.polar_conn_id = polar_conn_id
         self.deferrable = deferrable
+        self._check()
+
+    def _check(self) -> None:
+        """Refuses, when the DAG's file is parsed, what no run can make right; what a template renders is checked later.
+
+        :raises PolarConfigurationError: naming the parameter.
+        """
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        given = {name: getattr(self, name) for name in EventWait.options()}
+        known = {name: value for name, value in given.items() if value is not None and not _is_templated(value)}
+        EventWait.of(**{"event_name": "{{ }}", "start": datetime.min.replace(tzinfo=UTC)} | known)
+        if self.reschedule and not self.deferrable and self.poke_interval < SHORTEST_RESCHEDULE:
+            warnings.warn(
+                f"{self.task_id}: mode='reschedule' with a poke_interval of {self.poke_interval:g} s: below "
+                f"{SHORTEST_RESCHEDULE:g} s Airflow may queue a task anew before it has seen it end, and fails it ("
+                "'executor reported that the task finished ... its state is queued'). Poke more rarely, or set "
+                "deferrable=True",
+                UserWarning,
+                stacklevel=4,
+            )
 
     @cached_property
     def hook(self) -> PolarHook:
@@ -130,8 +154,6 @@ class PolarEventSensor(BaseSensorOperator):
         return self._look(context, NO_RETRIES)
 
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
-        from airflow_provider_polar.wording import number_of
-
         try:
             wait = self.wait(context)
             self._connect()
@@ -147,7 +169,7 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
-            self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
+            self._say_found(wait, result.count)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
@@ -235,16 +257,15 @@ class PolarEventSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ends the task as the trigger saw the wait end."""
-        from airflow_provider_polar.wording import number_of
-
         status = event.get("status") if isinstance(event, Mapping) else None
         message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
         if status == "found" and isinstance(event, Mapping):
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
-                self.log.info("Found %s", number_of(result["count"], "event"))
-                with suppress(Exception):  # a link is not worth failing a wait that has found its events
-                    self._show(self.wait(context), context)
+                with suppress(Exception):  # neither a line nor a link is worth failing a wait that has found its events
+                    wait = self.wait(context)
+                    self._say_found(wait, result["count"])
+                    self._show(wait, context)
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -259,21 +280,19 @@ class PolarEventSensor(BaseSensorOperator):
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        return EventWait.of(
-            self.event_name,
-            start=anchor(context) if self.start is None else self.start,
-            end=self.end,
-            match=self.match,
-            min_count=self.min_count,
-            filters=self.filters,
-            fail_on=self.fail_on,
-        )
+        given = {name: getattr(self, name) for name in EventWait.options()}
+        return EventWait.of(**given | {"start": anchor(context) if self.start is None else self.start})
 
     def _show(self, wait: EventWait, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
         show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+
+    def _say_found(self, wait: EventWait, count: int) -> None:
+        from airflow_provider_polar.wording import number_of
+
+        self.log.info("Found %s: %s", number_of(count, "event"), wait)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
@@ -310,6 +329,15 @@ class PolarEventSensor(BaseSensorOperator):
                 said = "never_fail" if self.never_fail else "soft_fail"
                 raise AirflowSkipException(f"Skipped, as {said} says, after: {error}") from error
             raise
+
+
+def _is_templated(value: Any) -> bool:
+    """Whether a value is known only when the task runs: a template, another task's result, or something with one."""
+    if isinstance(value, Mapping):
+        return any(map(_is_templated, value.values()))
+    if isinstance(value, (list, tuple, set)):
+        return any(map(_is_templated, value))
+    return hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
 def anchor(context: Context) -> datetime:

@@ -7,6 +7,7 @@ long after its timestamp is found, and so is one that came before the wait began
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -111,6 +112,11 @@ class EventWait:
             filters=EventFilters.parse(filters),
             fail_on=() if fail_on is None else names_of(fail_on, "fail_on"),
         )
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The names of the parameters of :meth:`of`."""
+        return list(inspect.signature(cls.of).parameters)
 
     def to_dict(self) -> dict[str, Any]:
         """The wait as plain JSON, under the names of the parameters of :meth:`of`."""
