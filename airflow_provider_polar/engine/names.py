@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.api.filters import NameFilters, unknown_filter
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.models import EventName
-from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarFilterError
 
 if TYPE_CHECKING:

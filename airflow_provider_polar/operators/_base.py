@@ -100,7 +100,7 @@ class PolarExportingOperator(PolarOperator):
     ) -> WindowExport:
         from airflow_provider_polar.engine.exporting.export import WindowExport
 
-        server = f"{self.hook.get_conn().wire.base_url} {self.polar_conn_id}"
+        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
         return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
 
     def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:

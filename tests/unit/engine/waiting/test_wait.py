@@ -246,4 +246,4 @@ def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyp
         assert drive(client, wait.poll()).state == "found"
         polar_server.fail("status", path="list")
         with pytest.raises(PolarError):
-            drive(client, wait.poll(), retries=client.wire.retries.__class__(attempts=1))
+            drive(client, wait.poll(), retries=client.retries.__class__(attempts=1))
