@@ -160,6 +160,7 @@ class PolarClient(_Calls[httpx.Client]):
     :param transport: an httpx transport, for tests.
     :raises PolarConfigurationError: a parameter cannot be meant, or a proxy or a file of certificates that the
         environment names is unusable.
+    :ivar deadline: seconds that a response may take as a whole, the wait for the budget not counted.
     :ivar requests_sent: requests sent so far, repeated ones included.
     :ivar retries_made: how often a request was sent again so far.
     :ivar seconds_waited: seconds of the pauses before requests were sent again, of all threads together; without
@@ -202,7 +203,7 @@ class PolarClient(_Calls[httpx.Client]):
         for pause in self._pauses(attempts.request):
             time.sleep(pause)
         attempts.sending()
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + self.deadline
         try:
             response = self._http.send(self._build(attempts.request), stream=True)
             try:
@@ -257,9 +258,9 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
         for pause in self._pauses(attempts.request):
             await asyncio.sleep(pause)
         attempts.sending()
-        deadline = time.monotonic() + self._deadline
+        deadline = time.monotonic() + self.deadline
         try:
-            async with asyncio.timeout(self._deadline):
+            async with asyncio.timeout(self.deadline):
                 response = await self._http.send(self._build(attempts.request), stream=True)
                 try:
                     body = Body(response, deadline)

@@ -53,7 +53,7 @@ class Wire(Generic[Http]):
         self.requests_sent = 0
         self.retries_made = 0
         self.seconds_waited = 0.0
-        self._deadline = timeout * bodies.DEADLINE_FACTOR
+        self.deadline = timeout * bodies.DEADLINE_FACTOR
         self._counting = threading.Lock()
         self._base = httpx.URL(self.server.base_url)
         fields = {
@@ -128,7 +128,7 @@ class Wire(Generic[Http]):
         """The error for a request that no complete response came to, or one that cannot be used."""
         if isinstance(error, bodies.UnusableBody):
             return response_error(request, error.status, str(error), self.server)
-        return transport_error(request, error, self.server, self._deadline)
+        return transport_error(request, error, self.server, self.deadline)
 
     def _decoded(
         self, request: PolarRequest, response: httpx.Response, content: bytes, decode: Callable[[bytes], T]

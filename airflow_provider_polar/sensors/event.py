@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,
+    PolarConfigurationError,
     PolarConnectionNotFoundError,
     PolarError,
     PolarScopeError,
@@ -29,6 +30,7 @@ from airflow_provider_polar.exceptions import (
 )
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
+from airflow_provider_polar.parameters import is_templated
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -120,24 +122,36 @@ class PolarEventSensor(BaseSensorOperator):
         self._check()
 
     def _check(self) -> None:
-        """Refuses, when the DAG's file is parsed, what no run can make right; what a template renders is checked later.
+        """Refuses, when the DAG's file is parsed, what no run can make right; templated values are judged in the task.
 
-        :raises PolarConfigurationError: naming the parameter.
+        :raises PolarConfigurationError: naming task and parameter.
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        given = {name: getattr(self, name) for name in EventWait.options()}
-        known = {name: value for name, value in given.items() if value is not None and not _is_templated(value)}
-        EventWait.of(**{"event_name": "{{ }}", "start": datetime.min.replace(tzinfo=UTC)} | known)
-        if self.reschedule and not self.deferrable and self.poke_interval < SHORTEST_RESCHEDULE:
+        # A worker makes the sensor of a mapped task, and judges it at its first look.
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        known = {name: value for name, value in self._options().items() if not is_templated(value)}
+        if known.get("start") is None:
+            known["start"] = datetime.min.replace(tzinfo=UTC)
+        try:
+            EventWait.of(**{"event_name": "{{ }}"} | known)
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
+        if self.mode == "reschedule" and not self.deferrable and self.poke_interval < SHORTEST_RESCHEDULE:
             warnings.warn(
-                f"{self.task_id}: mode='reschedule' with a poke_interval of {self.poke_interval:g} s: below "
-                f"{SHORTEST_RESCHEDULE:g} s Airflow may queue a task anew before it has seen it end, and fails it ("
-                "'executor reported that the task finished ... its state is queued'). Poke more rarely, or set "
-                "deferrable=True",
+                f"task {self.task_id!r}: mode='reschedule' looks every {self.poke_interval:g} s. Below "
+                f"{SHORTEST_RESCHEDULE:g} s Airflow may queue a task again before it has seen it end, and then fails "
+                "it (the executor reported success, its state is queued): look more rarely, or set deferrable=True",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=2,
             )
+
+    def _options(self) -> dict[str, Any]:
+        """The parameters that say what is waited for."""
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        return {name: getattr(self, name) for name in EventWait.options()}
 
     @cached_property
     def hook(self) -> PolarHook:
@@ -176,7 +190,8 @@ class PolarEventSensor(BaseSensorOperator):
 
     def _connect(self) -> PolarHook:
         """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was."""
-        known, now = self.__dict__.get("hook"), PolarHook(self.polar_conn_id)
+        known: PolarHook | None = self.__dict__.get("hook")
+        now = PolarHook(self.polar_conn_id)
         try:
             settings = now.settings
         except PolarConnectionNotFoundError as error:
@@ -184,11 +199,12 @@ class PolarEventSensor(BaseSensorOperator):
                 raise
             self.log.warning("The connection stays in use as it was read before, after: %s", error)
             return known
-        if known is None or known.settings != settings:
-            if known is not None:
-                known.close()
-            self.__dict__["hook"] = now
-        return self.hook
+        if known is not None:
+            if known.settings == settings:
+                return known
+            known.close()
+        self.__dict__["hook"] = now
+        return now
 
     def _poll(self, wait: EventWait, retries: Retries | None) -> PollResult:
         from airflow_provider_polar.engine.drive import drive
@@ -280,8 +296,7 @@ class PolarEventSensor(BaseSensorOperator):
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        given = {name: getattr(self, name) for name in EventWait.options()}
-        return EventWait.of(**given | {"start": anchor(context) if self.start is None else self.start})
+        return EventWait.of(**self._options() | {"start": anchor(context) if self.start is None else self.start})
 
     def _show(self, wait: EventWait, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
@@ -329,15 +344,6 @@ class PolarEventSensor(BaseSensorOperator):
                 said = "never_fail" if self.never_fail else "soft_fail"
                 raise AirflowSkipException(f"Skipped, as {said} says, after: {error}") from error
             raise
-
-
-def _is_templated(value: Any) -> bool:
-    """Whether a value is known only when the task runs: a template, another task's result, or something with one."""
-    if isinstance(value, Mapping):
-        return any(map(_is_templated, value.values()))
-    if isinstance(value, (list, tuple, set)):
-        return any(map(_is_templated, value))
-    return hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
 def anchor(context: Context) -> datetime:

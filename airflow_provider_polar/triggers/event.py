@@ -95,7 +95,7 @@ class PolarEventTrigger(BaseTrigger):
 
     async def _until_ended(self, wait: EventWait, looks: SharedLooks) -> PollResult | None:
         """The result that ends the wait; None where the deadline comes first, after a last look."""
-        from airflow_provider_polar.api.requests import MAX_LIMIT
+        from airflow_provider_polar.api.limits import MAX_LIMIT
         from airflow_provider_polar.engine.waiting.cadence import Cadence
 
         now = asyncio.get_running_loop().time

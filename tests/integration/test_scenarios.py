@@ -84,7 +84,7 @@ SCENARIOS = {
     "fail_on with soft_fail": Scenario(
         "skipped", [event(REFUNDED)], sensor={"fail_on": [REFUNDED], "soft_fail": True}, requests=1
     ),
-    "an impossible filter": Scenario("failed", [event()], sensor={"filters": {"nmae": "x"}}, requests=0),
+    "an impossible filter": Scenario("failed", [event()], sensor={"filters": {"customer_id": "{{ 'x' }}"}}, requests=0),
 }
 
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.queries import Query

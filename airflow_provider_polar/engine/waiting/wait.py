@@ -228,6 +228,8 @@ class EventWait:
             count = inside + later.total_count - sum(row.ms <= start for row in later.rows)
         if self.end is not None and self.end.microsecond % 1000:
             last = yield query.request(sorting="-timestamp")
+            if last.total_count <= len(last.rows):
+                return len(self._within(last.rows))
             if not last.rows or last.rows[-1].ms >= to_ms(self.end):
                 return inside
             count -= sum(row.timestamp >= self.end for row in last.rows)
