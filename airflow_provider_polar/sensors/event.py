@@ -56,8 +56,12 @@ class PolarEventSensor(BaseSensorOperator):
 
     A transient fault (no response, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
     token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
-    named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
-    included.
+    named in ``fail_on``. ``soft_fail`` makes *all* of these a skip, the timeout included, and ``never_fail`` every
+    failure, in every mode.
+
+    The connection is read before each look, so a token may be rotated while the task waits: only a connection that is
+    unchanged after Polar refused its token fails the task. While Airflow does not give the connection, it stays in use
+    as it was; where it is missing at the first look, the task fails and Airflow's retries help.
 
     A name that no event has ever had is said once in the log as a warning, with the nearest names there are.
 
@@ -76,7 +80,9 @@ class PolarEventSensor(BaseSensorOperator):
         example ``order.refunded`` while waiting for ``order.paid``. Where both are there, the wait fails. (templated)
     :param polar_conn_id: the connection. (templated)
     :param deferrable: wait in the triggerer, without a worker slot: one look on the worker, then deferred. ``timeout``
-        runs on from there; ``poke_interval`` is then at least 5 seconds.
+        runs on from there; ``poke_interval`` is then at least 5 seconds. The waits of a connection then share requests.
+        ``mode="reschedule"`` needs a ``poke_interval`` of 60 seconds or more (Airflow's own limit, which is warned of).
+    :raises PolarConfigurationError: when the DAG's file is parsed, for what is wrong and not templated.
     :return: ``{"count", "events", "start", "end"}``: how many events matched; the first of them, at most 10, oldest
         first, as the API's JSON objects without the embedded customer (personal data); the window as ISO 8601 text.
     """
