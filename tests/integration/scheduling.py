@@ -67,6 +67,16 @@ class Scheduling:
             Session().expunge(run)
             yield Run(run)
 
+    def states(self) -> dict[str, str]:
+        """Task id to state, of all runs."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            query = select(TaskInstance.task_id, TaskInstance.state).where(TaskInstance.dag_id.in_(self.dags))
+            return {task_id: str(state) for task_id, state in session.execute(query)}
+
     def _execute(self, run: Any, session: Any) -> None:
         from airflow.sdk.definitions.dag import _run_task
         from airflow.serialization.serialized_objects import SerializedDAG

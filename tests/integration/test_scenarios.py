@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
                             **{
                                 "event_name": PAID,
                                 "start": START.isoformat(),
-                                "timeout": 20,
+                                "timeout": 600,  # one pass over so many tasks may take a minute
                                 "polar_conn_id": f"polar_{number}",
                             }
                             | scenario.sensor,
@@ -236,6 +237,72 @@ def test_a_triggerer_that_is_down_past_the_deadline_loses_no_event(
     (run,) = scheduling.run_queued()
     assert run.states() == {"wait": state}
     assert sum(record.endpoint == "list" for record in polar_server.requests) == 2
+
+
+def keep_connection(name: str, polar: LocalPolar | None, token: str | None = None) -> None:
+    """Puts the connection into Airflow's database, or takes it away."""
+    from airflow.models.connection import Connection
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(Connection).where(Connection.conn_id == name))
+        if polar is not None:
+            given = json.loads(connection(polar, token))
+            given["extra"] = json.dumps(given["extra"])
+            session.add(Connection(conn_id=name, **given))
+
+
+def test_in_a_real_triggerer_secrets_come_back_and_a_token_is_rotated(
+    airflow_db: Path, polar_server: LocalPolar, tmp_path: Path
+) -> None:
+    from airflow.sdk import DAG
+
+    from airflow_provider_polar.sensors.event import PolarEventSensor
+    from tests.integration.scheduling import Scheduling
+    from tests.integration.test_triggerer import triggerer, until
+
+    keep_connection("polar_kept", polar_server)
+    log = tmp_path / "triggerer.log"
+    with DAG("real_triggerer", schedule="@once", start_date=START) as dag:
+        for task_id in ("wait", "wait_too"):
+            PolarEventSensor(
+                task_id=task_id, event_name=PAID, start=START, polar_conn_id="polar_kept", poke_interval=5,
+                deferrable=True, filters={"external_customer_id": "c1" if task_id == "wait" else "c2"},
+            )  # fmt: skip
+    scheduling = Scheduling(dag, run_triggerer=False)
+    scheduling.create_runs()
+
+    def looks() -> int:
+        return sum(record.endpoint == "list" for record in polar_server.requests)
+
+    def said(text: str) -> bool:
+        """In the log of each of the tasks."""
+        logs = (airflow_db.parent / "logs" / "dag_id=real_triggerer").rglob("*trigger*.log")
+        return sum(text in one.read_text() for one in logs) == 2
+
+    def go_on(states: dict[str, str]) -> None:
+        assert set(states.values()) == {"deferred"}
+        keep_connection("polar_kept", None)
+        before = looks()
+        with triggerer(polar_server, log):
+            until(lambda: said("no connection 'polar_kept'"), 120, "the triggerer did not say what it waits for")
+            keep_connection("polar_kept", polar_server)
+            until(lambda: looks() > before, 60, "the triggerer did not look")
+            keep_connection("polar_kept", polar_server, "polar_oat_second")
+            polar_server.add_token("polar_oat_second")
+            polar_server.remove_token(polar_server.token)
+            polar_server.add_events([event(customer="c1"), event(customer="c2")])
+            until(lambda: "deferred" not in scheduling.states().values(), 60, "the waits did not end")
+
+    scheduling.while_nothing_is_ready = go_on
+    try:
+        (run,) = scheduling.run_queued()
+    except AssertionError:
+        print(log.read_text()[-20_000:])
+        raise
+    assert run.states() == {"wait": "success", "wait_too": "success"}
+    assert "Task was destroyed" not in log.read_text()
 
 
 @pytest.mark.parametrize("what", ["names", "customers"])

@@ -25,8 +25,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
     connect(monkeypatch, polar_server)
 
 
-def connect(monkeypatch: pytest.MonkeyPatch, polar: LocalPolar, token: str | None = None) -> None:
-    extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
+def connect(
+    monkeypatch: pytest.MonkeyPatch, polar: LocalPolar, token: str | None = None, budget: float = 1_000_000
+) -> None:
+    extra = {"environment": "sandbox", "requests_per_minute": budget}
     connection = {"conn_type": "polar", "host": polar.base_url, "password": token or polar.token, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(connection))
 
@@ -223,6 +225,33 @@ async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server:
     assert (await wrong)["status"] == "error"
     polar_server.add_events([PAID])
     assert (await good)["status"] == "found"
+
+
+async def test_the_queue_for_the_budget_does_not_eat_a_last_look(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hundred waits that share nothing: a tenth of the budget goes at once, the others queue for four seconds."""
+    connect(monkeypatch, polar_server, budget=600)
+    monkeypatch.setattr(_client, "LONGEST_RESPONSE", 1.5)
+    polar_server.add_events([PAID | {"metadata": {"k": number}} for number in range(100)])
+    waits = [trigger(0.2, poll_interval=60, filters={"metadata": {"k": number}}) for number in range(100)]
+    assert {event["status"] for event in await asyncio.gather(*map(outcome, waits))} == {"found"}
+    assert lists(polar_server) == 100
+    assert "of the 600 requests a minute" not in caplog.text
+
+
+async def test_it_is_said_once_when_the_budget_is_nearly_used_up(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(monkeypatch, polar_server, budget=200)
+    waits = [trigger(0, filters={"metadata": {"k": number}}) for number in range(170)]
+    tasks = [asyncio.create_task(outcome(wait)) for wait in waits]
+    while "of the 200 requests a minute" not in caplog.text:
+        await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert caplog.text.count("requests a minute that connection polar_default allows") == 1
 
 
 async def test_the_connection_is_looked_up_asynchronously(
