@@ -1,21 +1,23 @@
-"""The waits of a connection in one event loop look together: what is asked for at about the same time is one poll."""
+"""The waits of a connection in one event loop look together: what begins at about the same time is one poll."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from airflow_provider_polar.exceptions import PolarApiError, PolarAuthenticationError, PolarScopeError
+from airflow_provider_polar.exceptions import PolarApiError
 from airflow_provider_polar.triggers._client import LiveConnection
 
 if TYPE_CHECKING:
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
-    Asked = tuple[EventWait, asyncio.Future[PollResult]]
+    Pending = tuple[EventWait, asyncio.Future[PollResult]]
 
+_REFUSED = (400, 413, 414, 422, 431)
+"""Statuses that refuse what a request selects by, or its length."""
 _LONGEST_GATHERING = 5.0
 """Seconds that a look waits at most for others to join it."""
 
@@ -29,7 +31,7 @@ class SharedLooks:
     def __init__(self, polar_conn_id: str) -> None:
         self.users = 0
         self._connection = LiveConnection(polar_conn_id)
-        self._asked: list[Asked] = []
+        self._pending: list[Pending] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def look(self, wait: EventWait, *, interval: float, alone: bool = False) -> PollResult:
@@ -39,14 +41,14 @@ class SharedLooks:
         :param alone: it shares no request, for its own events fill pages.
         :raises PolarError: as :meth:`~airflow_provider_polar.triggers._client.LiveConnection.poll`.
         """
-        asked: Asked = (wait, asyncio.get_running_loop().create_future())
+        pending: Pending = (wait, asyncio.get_running_loop().create_future())
         if alone:
-            self._start(self._poll([asked]))
+            self._start(self._poll([pending]))
         else:
-            self._asked.append(asked)
-            if len(self._asked) == 1:
+            self._pending.append(pending)
+            if len(self._pending) == 1:
                 self._start(self._gather(min(_LONGEST_GATHERING, interval / 12)))
-        return await asked[1]
+        return await pending[1]
 
     async def aclose(self) -> None:
         """Ends what is under way and gives the client up."""
@@ -63,41 +65,43 @@ class SharedLooks:
         from airflow_provider_polar.engine.waiting.together import groups_of
 
         await asyncio.sleep(seconds)
-        asked, self._asked = self._asked, []
-        for group in groups_of(asked, lambda one: one[0]):
-            self._start(self._poll(group))
+        pending, self._pending = self._pending, []
+        with _failing(pending):
+            for group in groups_of(pending, lambda one: one[0]):
+                self._start(self._poll(group))
 
-    async def _poll(self, asked: Sequence[Asked]) -> None:
+    async def _poll(self, pending: Sequence[Pending]) -> None:
         from airflow_provider_polar.engine.waiting.together import poll_together
 
-        asked = [one for one in asked if not one[1].done()]
-        if not asked:
+        pending = [one for one in pending if not one[1].done()]
+        if not pending:
             return
-        try:
-            results = await self._connection.poll(
-                lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in asked])
-            )
-        except Exception as error:
-            if len(asked) > 1 and _is_the_request_s(error):
-                # One of them selects by what Polar refuses; the others are not to suffer from it.
-                for half in (asked[: len(asked) // 2], asked[len(asked) // 2 :]):
+        with _failing(pending):
+            try:
+                results = await self._connection.poll(
+                    lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in pending])
+                )
+            except PolarApiError as error:
+                if len(pending) == 1 or error.status not in _REFUSED:
+                    raise
+                # Polar refuses what one of them selects by; the others are not to suffer from it.
+                for half in (pending[: len(pending) // 2], pending[len(pending) // 2 :]):
                     self._start(self._poll(half))
-                return
-            for _, future in asked:
-                if not future.done():
-                    future.set_exception(error)
-        else:
-            for (_, future), result in zip(asked, results, strict=True):
-                if not future.done():
-                    future.set_result(result)
+            else:
+                for (_, future), result in zip(pending, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
 
 
-def _is_the_request_s(error: Exception) -> bool:
-    return (
-        isinstance(error, PolarApiError)
-        and not error.retryable
-        and not isinstance(error, (PolarAuthenticationError, PolarScopeError))
-    )
+@contextmanager
+def _failing(pending: Sequence[Pending]) -> Iterator[None]:
+    """Hands an error on to the waits, of which each decides whether it goes on."""
+    try:
+        yield
+    except Exception as error:
+        for _, future in pending:
+            if not future.done():
+                future.set_exception(error)
 
 
 _shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, SharedLooks]] = WeakKeyDictionary()
