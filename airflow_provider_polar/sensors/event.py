@@ -20,17 +20,16 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_polar.exceptions import (
-    PolarAuthenticationError,
     PolarConfigurationError,
     PolarConnectionNotFoundError,
     PolarError,
-    PolarScopeError,
     PolarWaitError,
     PolarWindowError,
 )
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 from airflow_provider_polar.parameters import is_templated
+from airflow_provider_polar.sensors._connection import LiveConnection
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -160,9 +159,13 @@ class PolarEventSensor(BaseSensorOperator):
         return {name: getattr(self, name) for name in EventWait.options()}
 
     @cached_property
+    def _connection(self) -> LiveConnection:
+        return LiveConnection(self.polar_conn_id, self.log)
+
+    @property
     def hook(self) -> PolarHook:
-        """The hook for :attr:`polar_conn_id`."""
-        return PolarHook(self.polar_conn_id)
+        """The hook of the connection as it is now."""
+        return self._connection.read()
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look. A transient fault counts as not yet.
@@ -176,9 +179,9 @@ class PolarEventSensor(BaseSensorOperator):
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         try:
             wait = self.wait(context)
-            self._connect()
-            self._show(wait, context)
-            result = self._poll(wait, retries)
+            hook = self._connection.read()
+            self._show(wait, hook, context)
+            result = self._connection.poll(hook, lambda hook: wait.with_filters(hook.filters).poll(), retries)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:
@@ -193,36 +196,6 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
-
-    def _connect(self) -> PolarHook:
-        """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was."""
-        known: PolarHook | None = self.__dict__.get("hook")
-        now = PolarHook(self.polar_conn_id)
-        try:
-            settings = now.settings
-        except PolarConnectionNotFoundError as error:
-            if known is None:
-                raise
-            self.log.warning("The connection stays in use as it was read before, after: %s", error)
-            return known
-        if known is not None:
-            if known.settings == settings:
-                return known
-            known.close()
-        self.__dict__["hook"] = now
-        return now
-
-    def _poll(self, wait: EventWait, retries: Retries | None) -> PollResult:
-        from airflow_provider_polar.engine.drive import drive
-
-        while True:
-            hook = self.hook
-            try:
-                return drive(hook.get_conn(), wait.with_filters(hook.filters).poll(), retries=retries)
-            except (PolarAuthenticationError, PolarScopeError):
-                # The token may have been changed a moment ago.
-                if self._connect() is hook:
-                    raise
 
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
@@ -277,19 +250,21 @@ class PolarEventSensor(BaseSensorOperator):
             timeout=timedelta(seconds=remaining + BACKSTOP),
         )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Ends the task as the trigger saw the wait end."""
-        status = event.get("status") if isinstance(event, Mapping) else None
-        message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
-        if status == "found" and isinstance(event, Mapping):
+        event = event if isinstance(event, Mapping) else {"event": event}
+        status, message = event.get("status"), str(event.get("message") or "")
+        if status == "found":
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
                 with suppress(Exception):  # neither a line nor a link is worth failing a wait that has found its events
                     wait = self.wait(context)
                     self._say_found(wait, result["count"])
-                    self._show(wait, context)
+                    self._show(wait, self.hook, context)
                 return result
         if status == "timeout":
+            if event.get("looked") is False and (look := self.poke(context)):
+                return look.xcom_value
             raise AirflowSensorTimeout(message)
         if status in ("failed", "error"):
             raise AirflowFailException(message)
@@ -304,11 +279,11 @@ class PolarEventSensor(BaseSensorOperator):
 
         return EventWait.of(**self._options() | {"start": anchor(context) if self.start is None else self.start})
 
-    def _show(self, wait: EventWait, context: Context) -> None:
+    def _show(self, wait: EventWait, hook: PolarHook, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
-        show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+        show_events(context, hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
 
     def _say_found(self, wait: EventWait, count: int) -> None:
         from airflow_provider_polar.wording import number_of

@@ -20,10 +20,11 @@ class PolarEventTrigger(BaseTrigger):
     """Waits for named events of Polar in the triggerer.
 
     It decides as :class:`~airflow_provider_polar.sensors.event.PolarEventSensor` does, by the same code. It keeps
-    nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a moment, so
-    a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or ``failed``
-    (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a ``message``.
-    Transient faults are logged and waited out, a connection that Airflow does not give among them.
+    nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a moment,
+    so a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or
+    ``failed`` (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a
+    ``message``; ``looked`` is False where the last look failed, and the task then looks once more. Transient faults
+    are logged and waited out, a connection that Airflow does not give among them.
 
     All waits of a connection in one event loop look at the same moments and share requests
     (:mod:`airflow_provider_polar.engine.waiting.together`). The time that a look waits for the request budget does not
@@ -91,14 +92,20 @@ class PolarEventTrigger(BaseTrigger):
         wait = EventWait.from_dict(self.wait)
         async with shared_looks(self.polar_conn_id) as looks:
             result = await self._until_ended(wait, looks)
-        if result is None:
-            return {"status": "timeout", "message": f"The wait has timed out: {wait} did not come by {self.deadline}."}
+        if result is None or isinstance(result, PolarError):
+            said = f"The wait has timed out: {wait} did not come by {self.deadline}."
+            if result is None:
+                return {"status": "timeout", "message": said}
+            return {"status": "timeout", "message": f"{said} The last look failed: {result}", "looked": False}
         if result.state == "failed":
             return {"status": "failed", "message": wait.failure(result)}
         return {"status": "found", "result": wait.found(result)}
 
-    async def _until_ended(self, wait: EventWait, looks: SharedLooks) -> PollResult | None:
-        """The result that ends the wait; None where the deadline comes first, after a last look."""
+    async def _until_ended(self, wait: EventWait, looks: SharedLooks) -> PollResult | PolarError | None:
+        """The result that ends the wait.
+
+        None where the deadline comes first, after a last look; the error of that look where it failed.
+        """
         from airflow_provider_polar.api.limits import MAX_LIMIT
         from airflow_provider_polar.engine.waiting.cadence import Cadence
 
@@ -107,6 +114,7 @@ class PolarEventTrigger(BaseTrigger):
         cadence = Cadence(interval, growing=self.exponential_backoff, longest=self.max_wait)
         pause, alone = cadence.to_tick(interval / 2, now()), False
         while True:
+            fault: PolarError | None = None
             remaining = self._remaining()
             await asyncio.sleep(pause if remaining is None else min(pause, remaining))
             last = remaining is not None and pause >= remaining
@@ -119,10 +127,10 @@ class PolarEventTrigger(BaseTrigger):
             except PolarError as error:
                 if not error.retryable:
                     raise
-                pause = cadence.after_fault(error)
+                fault, pause = error, cadence.after_fault(error)
                 self.log.warning("The wait goes on in %.0f seconds, after: %s", pause, error)
             if last:
-                return None
+                return fault
 
     def _remaining(self) -> float | None:
         """Seconds until the deadline; None where there is none."""

@@ -333,6 +333,16 @@ def test_where_that_look_finds_nothing_the_wait_ends_as_airflow_says(
     assert [record.endpoint for record in polar_server.requests].count("list") == 1
 
 
+def test_where_the_last_look_of_the_trigger_failed_the_task_looks(polar_server: LocalPolar) -> None:
+    ended = {"status": "timeout", "message": "why", "looked": False}
+    with pytest.raises(AirflowSensorTimeout, match="why"):
+        sensor().execute_complete({}, ended)
+    polar_server.add_events([paid()])
+    assert sensor().execute_complete({}, ended)["count"] == 1
+    with pytest.raises(AirflowSensorTimeout, match="why"):
+        sensor().execute_complete({}, {"status": "timeout", "message": "why"})
+
+
 @pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])
 def test_what_is_no_result_is_none(polar_server: LocalPolar, event: Any) -> None:
     with pytest.raises(AirflowException, match="not known here"):

@@ -202,7 +202,8 @@ async def test_a_connection_that_airflow_does_not_give_is_waited_for(
 
 async def test_until_the_deadline_and_no_longer(polar_server: LocalPolar) -> None:
     event = await outcome(trigger(0.3, polar_conn_id="nowhere"))
-    assert event["status"] == "timeout"
+    assert (event["status"], event["looked"]) == ("timeout", False)
+    assert "The last look failed: Airflow gives no connection 'nowhere'" in event["message"]
     assert not polar_server.requests
 
 
@@ -230,14 +231,14 @@ async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server:
 async def test_the_queue_for_the_budget_does_not_eat_a_last_look(
     polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A hundred waits that share nothing: a tenth of the budget goes at once, the others queue for four seconds."""
-    connect(monkeypatch, polar_server, budget=600)
-    monkeypatch.setattr(_client, "LONGEST_RESPONSE", 1.5)
+    """A hundred waits that share nothing: a tenth of the budget goes at once, the others queue for nine seconds."""
+    connect(monkeypatch, polar_server, budget=400)
+    monkeypatch.setattr(_client, "LONGEST_RESPONSE", 5)
     polar_server.add_events([PAID | {"metadata": {"k": number}} for number in range(100)])
     waits = [trigger(0.2, poll_interval=60, filters={"metadata": {"k": number}}) for number in range(100)]
     assert {event["status"] for event in await asyncio.gather(*map(outcome, waits))} == {"found"}
     assert lists(polar_server) == 100
-    assert "of the 600 requests a minute" not in caplog.text
+    assert "of the 400 requests a minute" not in caplog.text
 
 
 async def test_it_is_said_once_when_the_budget_is_nearly_used_up(
