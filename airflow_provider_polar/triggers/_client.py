@@ -104,6 +104,11 @@ class LiveConnection:
 
     async def aclose(self) -> None:
         """Gives the client up; the next poll has one again."""
+        if self._reading is not None:
+            self._reading.cancel()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
         held, self._held, self._hook = self._held, AsyncExitStack(), None
         await held.aclose()
 
@@ -123,7 +128,7 @@ class LiveConnection:
             log.warning("The connection stays in use as it was read before, after: %s", error)
             return known
         if known is None or known.settings != settings:
-            await self.aclose()
+            await self._let_go()
             # Between two polls the client is kept.
             await self._held.enter_async_context(client_of(settings))
             self._hook = hook
