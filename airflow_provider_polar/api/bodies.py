@@ -106,20 +106,18 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def what_is_wrong_with(body: bytes) -> str | None:
-    """Why a body that could not be decoded will be no better the next time; None where it is merely garbled."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        cut_short = error.end == len(body) and error.reason == "unexpected end of data"
-        return None if cut_short else "its body holds bytes that are not UTF-8"
+def what_is_wrong_with(body: bytes, status: int) -> BodyError:
+    """Why a body could not be decoded: it will be no better the next time, or it is merely garbled."""
     constants: list[str] = []
     try:
-        json.loads(text, parse_constant=constants.append)
+        json.loads(body.decode(), parse_constant=constants.append)
+    except UnicodeDecodeError as error:
+        cut_short = error.end == len(body) and error.reason == "unexpected end of data"
+        return BodyError() if cut_short else UnusableBody("its body holds bytes that are not UTF-8", status)
     except ValueError:
-        return None
+        return BodyError()
     except RecursionError:
-        return "its body is nested too deeply"
+        return UnusableBody("its body is nested too deeply", status)
     if constants:
-        return f"its body holds {constants[0]}, which is not JSON"
-    return "its body is JSON of another form than expected"
+        return UnusableBody(f"its body holds {constants[0]}, which is not JSON", status)
+    return UnusableBody("its body is JSON of another form than expected", status)

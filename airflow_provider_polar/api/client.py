@@ -7,6 +7,7 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing, closing
 from datetime import datetime
 from typing import (
     Any,
@@ -29,6 +30,7 @@ import httpx
 
 from airflow_provider_polar.api import requests
 from airflow_provider_polar.api.bodies import Body, BodyError
+from airflow_provider_polar.api.errors import failure_of
 from airflow_provider_polar.api.filters import EventFilters, ListFilters, NameFilters
 from airflow_provider_polar.api.models import Event, EventNamePage, EventPage, IngestResult
 from airflow_provider_polar.api.requests import EventSorting, NameSorting, PolarRequest
@@ -54,8 +56,6 @@ class Call(NamedTuple, Generic[T]):
 class _Method(Protocol[P, T_co]):
     """A method of both clients: of the one it returns the response, of the other one it is awaited for it."""
 
-    @overload
-    def __get__(self, client: None, kind: type) -> Callable[..., Any]: ...
     @overload
     def __get__(self, client: PolarClient, kind: type) -> Callable[P, T_co]: ...
     @overload
@@ -205,17 +205,14 @@ class PolarClient(_Calls[httpx.Client]):
         attempts.sending()
         deadline = time.monotonic() + self.deadline
         try:
-            response = self._http.send(self._build(attempts.request), stream=True)
-            try:
+            with closing(self._http.send(self._build(attempts.request), stream=True)) as response:
                 body = Body(response, deadline)
                 for raw in cast("httpx.SyncByteStream", response.stream):
                     body.add(raw)
                 content = body.content()
-            finally:
-                response.close()
         except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise self._failure(attempts.request, error) from None
+            raise failure_of(attempts.request, error, self.server, self.deadline) from None
         return self._decoded(attempts.request, response, content, decode)
 
 
@@ -260,16 +257,15 @@ class AsyncPolarClient(_Calls[httpx.AsyncClient]):
         attempts.sending()
         deadline = time.monotonic() + self.deadline
         try:
-            async with asyncio.timeout(self.deadline):
-                response = await self._http.send(self._build(attempts.request), stream=True)
-                try:
-                    body = Body(response, deadline)
-                    async for raw in cast("httpx.AsyncByteStream", response.stream):
-                        body.add(raw)
-                    content = body.content()
-                finally:
-                    await response.aclose()
+            async with (
+                asyncio.timeout(self.deadline),
+                aclosing(await self._http.send(self._build(attempts.request), stream=True)) as response,
+            ):
+                body = Body(response, deadline)
+                async for raw in cast("httpx.AsyncByteStream", response.stream):
+                    body.add(raw)
+                content = body.content()
         except _FAILURES as error:
             # Not chained: httpx's error may quote headers.
-            raise self._failure(attempts.request, error) from None
+            raise failure_of(attempts.request, error, self.server, self.deadline) from None
         return self._decoded(attempts.request, response, content, decode)

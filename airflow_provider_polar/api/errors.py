@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from airflow_provider_polar.api.bodies import UnusableBody
 from airflow_provider_polar.api.limits import MAX_TEXT
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.server import Server
@@ -132,20 +133,17 @@ def error_of(
     return error(PolarApiError, f"{brief}{redirection}", advice)
 
 
-def transport_error(request: PolarRequest, error: Exception, server: Server, deadline: float) -> PolarTransportError:
-    """The error for a request that no complete response came to.
+def failure_of(request: PolarRequest, error: Exception, server: Server, deadline: float) -> PolarTransportError:
+    """The error for a request that no complete response came to, or one that cannot be used.
 
     httpx's own words are not used: they may quote headers."""
+    if isinstance(error, UnusableBody):
+        what = f"Polar's response to {request.method} {request.path} (HTTP {error.status}) cannot be used: {error}"
+        return _error(PolarResponseError, request, server, what, status=error.status, brief=what)
     reason, sent = _reason(error, server.timeout, deadline)
     to = f"No complete response from Polar to {request.method} {request.path}" if sent else "Polar cannot be reached"
     what = f"{to}: {reason}"
     return _error(PolarTransportError, request, server, what, _retry_advice(request), sent=sent, brief=what)
-
-
-def response_error(request: PolarRequest, status: int, reason: str, server: Server) -> PolarResponseError:
-    """The error for a response that came and cannot be used."""
-    what = f"Polar's response to {request.method} {request.path} (HTTP {status}) cannot be used: {reason}"
-    return _error(PolarResponseError, request, server, what, status=status, brief=what)
 
 
 def _error(kind: type[E], request: PolarRequest, server: Server, what: str, advice: str = "", **facts: Any) -> E:

@@ -242,18 +242,13 @@ class EventFilters(BaseModel):
     def to_params(self) -> Params:
         """Query parameters in a fixed order: repeated keys for OR, ``metadata[key]``, ``filter`` as JSON text."""
         params: Params = []
-        for field in EventFilters.model_fields:
-            match getattr(self, field):
-                case None:
-                    continue
-                case list() as values:
-                    params += [(field, value) for value in values]
-                case dict() as texts:
-                    params += [(f"{field}[{key}]", value) for key, values in texts.items() for value in values]
-                case FilterGroup() as group:
-                    params.append((field, group.model_dump_json()))
-                case value:
-                    params.append((field, str(value)))
+        for name, value in self:
+            if isinstance(value, dict):
+                params += [(f"{name}[{key}]", one) for key, values in value.items() for one in values]
+            elif isinstance(value, FilterGroup):
+                params.append((name, value.model_dump_json()))
+            elif value is not None:
+                params += [(name, str(one)) for one in (value if isinstance(value, list) else [value])]
         return params
 
     def to_dict(self) -> dict[str, Any]:

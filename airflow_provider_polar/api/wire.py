@@ -11,7 +11,7 @@ import httpx
 
 from airflow_provider_polar import __version__
 from airflow_provider_polar.api import bodies
-from airflow_provider_polar.api.errors import error_of, response_error, transport_error
+from airflow_provider_polar.api.errors import error_of, failure_of
 from airflow_provider_polar.api.pacing import AT_ONCE, Pacer, shared_pacer
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.api.retrying import Attempts, Retries
@@ -124,12 +124,6 @@ class Wire(Generic[Http]):
             headers.append((b"Content-Type", b"application/json"))
         return httpx.Request(request.method, url, headers=headers, content=request.content, extensions=self._extensions)
 
-    def _failure(self, request: PolarRequest, error: Exception) -> PolarApiError:
-        """The error for a request that no complete response came to, or one that cannot be used."""
-        if isinstance(error, bodies.UnusableBody):
-            return response_error(request, error.status, str(error), self.server)
-        return transport_error(request, error, self.server, self.deadline)
-
     def _decoded(
         self, request: PolarRequest, response: httpx.Response, content: bytes, decode: Callable[[bytes], T]
     ) -> T:
@@ -148,6 +142,5 @@ class Wire(Generic[Http]):
             return decode(content)
         except (ValueError, OverflowError, RecursionError):
             # Not chained: the decoder's error quotes the body, which may hold personal data.
-            reason = bodies.what_is_wrong_with(content)
-            unusable = bodies.UnusableBody(reason, status) if reason else bodies.BodyError()
-            raise self._failure(request, unusable) from None
+            unusable = bodies.what_is_wrong_with(content, status)
+            raise failure_of(request, unusable, self.server, self.deadline) from None

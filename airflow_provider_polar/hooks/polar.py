@@ -71,10 +71,7 @@ class PolarHook(BaseHook):
         """
         with self._telling_of_a_missing_one():
             connection = self.get_connection(self.polar_conn_id)
-        settings = self._settings(connection)
-        for secret in settings.secrets:
-            mask_secret(secret)
-        return settings
+        return self._settings(connection)
 
     async def aget_settings(self) -> ConnectionSettings:
         """The same without ever blocking the event loop."""
@@ -84,10 +81,7 @@ class PolarHook(BaseHook):
 
             with self._telling_of_a_missing_one():
                 connection = await get_async_connection(self.polar_conn_id, hook=self)
-            settings = self._settings(connection)
-            for secret in settings.secrets:
-                await sync_to_async(mask_secret)(secret)
-            self.__dict__["settings"] = settings
+            self.__dict__["settings"] = await sync_to_async(self._settings)(connection)
         return self.settings
 
     @contextmanager
@@ -104,7 +98,10 @@ class PolarHook(BaseHook):
     def _settings(self, connection: Connection) -> ConnectionSettings:
         from airflow_provider_polar.hooks.settings import ConnectionSettings
 
-        return ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
+        settings = ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
+        for secret in settings.secrets:
+            mask_secret(secret)
+        return settings
 
     @cached_property
     def _client(self) -> PolarClient:
