@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -18,18 +19,31 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
+from airflow_provider_polar.exceptions import (
+    PolarConfigurationError,
+    PolarConnectionNotFoundError,
+    PolarError,
+    PolarWaitError,
+    PolarWindowError,
+)
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
+from airflow_provider_polar.parameters import is_templated
+from airflow_provider_polar.sensors._connection import LiveConnection
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.api.retrying import Retries
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+SHORTEST_RESCHEDULE = 60.0
+"""Seconds between two looks below which Airflow's own race ends reschedule mode."""
+_AIRFLOW_ENDS_IT = "__fail__"
+"""The method that Airflow says to resume with where it has ended the deferral itself."""
 
 
 class PolarEventSensor(BaseSensorOperator):
@@ -41,8 +55,12 @@ class PolarEventSensor(BaseSensorOperator):
 
     A transient fault (no response, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
     token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
-    named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
-    included.
+    named in ``fail_on``. ``soft_fail`` makes *all* of these a skip, the timeout included, and ``never_fail`` every
+    failure, in every mode.
+
+    The connection is read before each look, so a token may be rotated while the task waits: only a connection that is
+    unchanged after Polar refused its token fails the task. While Airflow does not give the connection, it stays in use
+    as it was; where it is missing at the first look, the task fails and Airflow's retries help.
 
     A name that no event has ever had is said once in the log as a warning, with the nearest names there are.
 
@@ -61,7 +79,9 @@ class PolarEventSensor(BaseSensorOperator):
         example ``order.refunded`` while waiting for ``order.paid``. Where both are there, the wait fails. (templated)
     :param polar_conn_id: the connection. (templated)
     :param deferrable: wait in the triggerer, without a worker slot: one look on the worker, then deferred. ``timeout``
-        runs on from there; ``poke_interval`` is then at least 5 seconds.
+        runs on from there; ``poke_interval`` is then at least 5 seconds. The waits of a connection then share requests.
+        ``mode="reschedule"`` needs a ``poke_interval`` of 60 seconds or more (Airflow's own limit, which is warned of).
+    :raises PolarConfigurationError: when the DAG's file is parsed, for what is wrong and not templated.
     :return: ``{"count", "events", "start", "end"}``: how many events matched; the first of them, at most 10, oldest
         first, as the API's JSON objects without the embedded customer (personal data); the window as ISO 8601 text.
     """
@@ -104,11 +124,48 @@ class PolarEventSensor(BaseSensorOperator):
         self.fail_on = fail_on
         self.polar_conn_id = polar_conn_id
         self.deferrable = deferrable
+        self._check()
+
+    def _check(self) -> None:
+        """Refuses, when the DAG's file is parsed, what no run can make right; templated values are judged in the task.
+
+        :raises PolarConfigurationError: naming task and parameter.
+        """
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        # A worker makes the sensor of a mapped task, and judges it at its first look.
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        known = {name: value for name, value in self._options().items() if not is_templated(value)}
+        if known.get("start") is None:
+            known["start"] = datetime.min.replace(tzinfo=UTC)
+        try:
+            EventWait.of(**{"event_name": "{{ }}"} | known)
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
+        if self.mode == "reschedule" and not self.deferrable and self.poke_interval < SHORTEST_RESCHEDULE:
+            warnings.warn(
+                f"task {self.task_id!r}: mode='reschedule' looks every {self.poke_interval:g} s. Below "
+                f"{SHORTEST_RESCHEDULE:g} s Airflow may queue a task again before it has seen it end, and then fails "
+                "it (the executor reported success, its state is queued): look more rarely, or set deferrable=True",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _options(self) -> dict[str, Any]:
+        """The parameters that say what is waited for."""
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        return {name: getattr(self, name) for name in EventWait.options()}
 
     @cached_property
+    def _connection(self) -> LiveConnection:
+        return LiveConnection(self.polar_conn_id, self.log)
+
+    @property
     def hook(self) -> PolarHook:
-        """The hook for :attr:`polar_conn_id`."""
-        return PolarHook(self.polar_conn_id)
+        """The hook of the connection as it is now."""
+        return self._connection.read()
 
     def poke(self, context: Context) -> PokeReturnValue:
         """One look. A transient fault counts as not yet.
@@ -116,22 +173,26 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
-        from airflow_provider_polar.engine.drive import drive
-        from airflow_provider_polar.wording import number_of
 
+        return self._look(context, NO_RETRIES)
+
+    def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         try:
             wait = self.wait(context)
-            self._show(wait, context)
-            result = drive(self.hook.get_conn(), wait.poll(), retries=NO_RETRIES)
+            hook = self._connection.read()
+            self._show(wait, hook, context)
+            result = self._connection.poll(hook, lambda hook: wait.with_filters(hook.filters).poll(), retries)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
+            if isinstance(error, PolarConnectionNotFoundError) and not context.get("task_reschedule_count"):
+                raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
-            self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
+            self._say_found(wait, result.count)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
@@ -139,13 +200,37 @@ class PolarEventSensor(BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
         if not self.deferrable:
-            return super().execute(context)
-        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            with self._softly(AirflowSensorTimeout):
+                return super().execute(context)
         with self._softly():
-            look = self.poke(context)
-        if look:
-            return look.xcom_value
-        return self._defer(context, deadline)
+            deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            if look := self._first_look(context):
+                return look.xcom_value
+            return self._defer(context, deadline)
+
+    def _first_look(self, context: Context) -> PokeReturnValue | None:
+        try:
+            return self.poke(context)
+        except AirflowFailException:
+            raise
+        except Exception:
+            if not self.silent_fail:
+                raise
+            self.log.exception("The first look failed, and silent_fail is set: the wait goes on, deferred.")
+            return None
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Ends the task as the trigger says, or, where Airflow has ended the deferral itself, as one more look says.
+
+        Airflow does so where no triggerer was up past the deadline, or where the trigger was not to be run.
+        """
+        with self._softly():
+            if next_method == _AIRFLOW_ENDS_IT:
+                reason = (next_kwargs or {}).get("error", "no reason")
+                self.log.warning("Airflow has ended the deferral (%s): one more look, on the worker.", reason)
+                if look := super().resume_execution("_look", {}, context):
+                    return look.xcom_value
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def _defer(self, context: Context, deadline: datetime) -> None:
         from airflow_provider_polar.engine.window import moment_text
@@ -165,47 +250,45 @@ class PolarEventSensor(BaseSensorOperator):
             timeout=timedelta(seconds=remaining + BACKSTOP),
         )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> Any:
         """Ends the task as the trigger saw the wait end."""
-        from airflow_provider_polar.wording import number_of
-
-        status = event.get("status") if isinstance(event, Mapping) else None
-        message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
-        if status == "found" and isinstance(event, Mapping):
+        event = event if isinstance(event, Mapping) else {"event": event}
+        status, message = event.get("status"), str(event.get("message") or "")
+        if status == "found":
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
-                self.log.info("Found %s", number_of(result["count"], "event"))
-                with suppress(Exception):  # a link is not worth failing a wait that has found its events
-                    self._show(self.wait(context), context)
+                with suppress(Exception):  # neither a line nor a link is worth failing a wait that has found its events
+                    wait = self.wait(context)
+                    self._say_found(wait, result["count"])
+                    self._show(wait, self.hook, context)
                 return result
         if status == "timeout":
+            if event.get("looked") is False and (look := self.poke(context)):
+                return look.xcom_value
             raise AirflowSensorTimeout(message)
         if status in ("failed", "error"):
             raise AirflowFailException(message)
         raise AirflowException(f"The trigger of the wait ended in a way that is not known here: {event!r}.")
 
     def wait(self, context: Context) -> EventWait:
-        """What is waited for, from the rendered parameters and the run.
+        """What is waited for, from the rendered parameters and the run, whatever the connection says.
 
         :raises PolarConfigurationError: an impossible parameter.
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        return EventWait.of(
-            self.event_name,
-            start=anchor(context) if self.start is None else self.start,
-            end=self.end,
-            match=self.match,
-            min_count=self.min_count,
-            filters=self.hook.filters(self.filters),
-            fail_on=self.fail_on,
-        )
+        return EventWait.of(**self._options() | {"start": anchor(context) if self.start is None else self.start})
 
-    def _show(self, wait: EventWait, context: Context) -> None:
+    def _show(self, wait: EventWait, hook: PolarHook, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
-        show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+        show_events(context, hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+
+    def _say_found(self, wait: EventWait, count: int) -> None:
+        from airflow_provider_polar.wording import number_of
+
+        self.log.info("Found %s: %s", number_of(count, "event"), wait)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)
@@ -228,13 +311,19 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("%s", sentence)
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """What Airflow's own loop makes of a failure with ``soft_fail`` and ``never_fail``."""
+    def _softly(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        """What ``soft_fail`` and ``never_fail`` make of a failure, alike in every mode and on every Airflow.
+
+        :param kind: what else is no failure: Airflow's own loop has looked after it, or is not at its end.
+        """
         try:
             yield
-        except (AirflowFailException, AirflowSensorTimeout) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException("Skipping due to soft_fail or never_fail.") from error
+        except AirflowSkipException:
+            raise
+        except kind as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, (AirflowFailException, AirflowSensorTimeout))):
+                said = "never_fail" if self.never_fail else "soft_fail"
+                raise AirflowSkipException(f"Skipped, as {said} says, after: {error}") from error
             raise
 
 

@@ -1,0 +1,38 @@
+"""When loops of polls look again."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_polar.engine.waiting.cadence import Cadence
+
+seconds = st.floats(0.01, 1e5)
+
+
+@given(seconds, seconds, st.floats(0, 1e7), st.one_of(st.none(), seconds))
+def test_a_pause_for_the_common_tick_is_never_none_and_never_much_longer(
+    interval: float, pause: float, now: float, longest: float | None
+) -> None:
+    """A pause of nothing would be a loop that never rests."""
+    aligned = Cadence(interval, longest=longest).to_tick(pause, now)
+    assert pause / 2 <= aligned <= pause + interval / 2 + 1e-6 * now
+
+
+@given(st.lists(st.tuples(st.floats(0, 60), st.integers(1, 4)), min_size=2, max_size=9))
+def test_loops_that_started_at_different_times_look_at_the_same_moments(loops: list[tuple[float, int]]) -> None:
+    """Whatever they started at, and although every pause has jitter."""
+    moments = set()
+    for started, polls in loops:
+        cadence, now = Cadence(60), 1_000_000.0 + started
+        for _ in range(polls):
+            now += cadence.to_tick(cadence.after_poll(), now) + 5.5  # a look gathers for 5 s, and takes some time
+        moments.add(round((now - 5.5) % 60, 3) % 60)
+    assert len(moments) == 1
+
+
+@given(st.integers(0, 12))
+def test_a_growing_pause_stops_growing_at_the_longest(polls: int) -> None:
+    cadence = Cadence(60, growing=True, longest=600)
+    pauses = [cadence.after_poll() for _ in range(polls + 1)]
+    assert min(60 * 2**polls, 600) * 0.95 <= pauses[-1] <= min(60 * 2**polls, 600) * 1.05
