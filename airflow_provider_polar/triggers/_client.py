@@ -27,7 +27,7 @@ class _Shared:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
 
 
-_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.wait", "engine.waiting.watch")
+_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.wait", "engine.waiting.watcher")
 
 
 async def load() -> None:

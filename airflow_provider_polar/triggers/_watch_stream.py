@@ -1,0 +1,109 @@
+"""The poll that watchers share, on Airflow 3.3 and newer: a cursor moves when Airflow has stored the asset event."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
+
+from airflow_provider_polar.engine.waiting.watch import Look
+from airflow_provider_polar.engine.waiting.watcher import Watcher
+from airflow_provider_polar.triggers._checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
+
+
+@dataclass(eq=False, slots=True)
+class Member:
+    """A watcher that shares polls.
+
+    :param first: the number of the first poll that is made for it, too.
+    :param states: by the number of a poll, the cursors as they were when all that it found was handed to Airflow.
+    """
+
+    watcher: Watcher
+    checkpoint: Checkpoint
+    first: int
+    states: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def has_told(self, number: int) -> None:
+        """Everything that this poll found is handed to Airflow, which has yet to store it."""
+        if state := self.watcher.state():
+            self.states[number] = state
+
+
+@dataclass(eq=False, slots=True)
+class Members:
+    """The watchers that share polls, in one event loop.
+
+    :param number: of the last poll that was begun.
+    :param joined: set where one has joined since.
+    """
+
+    members: list[Member] = field(default_factory=list)
+    number: int = 0
+    joined: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def joining(self, watcher: Watcher, checkpoint: Checkpoint) -> Iterator[Member]:
+        """Makes a watcher a member for as long as it runs."""
+        member = Member(watcher, checkpoint, self.number + 1)
+        self.members.append(member)
+        self.joined.set()
+        try:
+            yield member
+        finally:
+            self.members.remove(member)
+
+    def begin_poll(self) -> Sequence[Watcher]:
+        """The watchers to poll for."""
+        self.joined.clear()
+        self.number += 1
+        return [member.watcher for member in self.members]
+
+
+_members: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Hashable, Members]] = WeakKeyDictionary()
+
+
+def members_of(key: Hashable) -> Members:
+    """The watchers of a shared stream."""
+    return _members.setdefault(asyncio.get_running_loop(), {}).setdefault(key, Members())
+
+
+class WatchStream(SharedStreamProducer):
+    """Polls for all members, and stores the cursors of those whose asset events Airflow has stored."""
+
+    def __init__(self, trigger: PolarEventWatchTrigger) -> None:
+        self._trigger = trigger
+        self._members = members_of(trigger.shared_stream_key())
+        self._number = 0
+
+    async def open_stream(self) -> AsyncIterator[tuple[tuple[int, Look], int]]:
+        """Yields each poll's number and what it found, for ever."""
+        async for look in self._trigger.looks(self._begin_poll, self._members.joined):
+            yield (self._number, look), self._number
+
+    def _begin_poll(self) -> Sequence[Watcher]:
+        watchers = self._members.begin_poll()
+        self._number = self._members.number
+        return watchers
+
+    async def advance(self, batch: Sequence[AdvanceItem]) -> None:
+        """Stores each member's cursors as they were after the last poll of which everything is stored.
+
+        Where a watcher has failed, which of them it was is not known: the others' cursors move with the next poll.
+        """
+        for item in batch:
+            for member in list(self._members.members):
+                told = [number for number in member.states if number <= item.broker_payload]
+                states: list[Mapping[str, Any]] = [member.states.pop(number) for number in sorted(told)]
+                if states and item.outcome.is_clean:
+                    await member.checkpoint.store(states[-1])
