@@ -26,6 +26,14 @@ class PolarWindowError(PolarConfigurationError):
     """A window is naive, empty, reversed or cannot be worked out. A retry does not help."""
 
 
+class PolarConnectionNotFoundError(PolarError):
+    """Airflow gives no connection of that name: it is not defined, or the secrets back-end that has it is away.
+
+    Airflow tells both alike. A retry helps where the back-end was away; else define the connection."""
+
+    retryable = True
+
+
 class PolarFilterError(PolarConfigurationError):
     """A filter is unknown or has an impossible value.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
+from airflow_provider_polar.exceptions import PolarConnectionNotFoundError
 from airflow_provider_polar.hooks import connection_form
 from airflow_provider_polar.hooks.settings import CONN_TYPE, ConnectionSettings
 
@@ -65,8 +67,11 @@ class PolarHook(BaseHook):
         """The connection, read and checked (synchronously); its token is masked in Airflow's logs from then on.
 
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
+        :raises PolarConnectionNotFoundError: Airflow does not give it; a retry may help.
         """
-        settings = self._settings(self.get_connection(self.polar_conn_id))
+        with self._telling_of_a_missing_one():
+            connection = self.get_connection(self.polar_conn_id)
+        settings = self._settings(connection)
         for secret in settings.secrets:
             mask_secret(secret)
         return settings
@@ -77,11 +82,24 @@ class PolarHook(BaseHook):
             from airflow.providers.common.compat.connection import get_async_connection
             from asgiref.sync import sync_to_async
 
-            settings = self._settings(await get_async_connection(self.polar_conn_id, hook=self))
+            with self._telling_of_a_missing_one():
+                connection = await get_async_connection(self.polar_conn_id, hook=self)
+            settings = self._settings(connection)
             for secret in settings.secrets:
                 await sync_to_async(mask_secret)(secret)
             self.__dict__["settings"] = settings
         return self.settings
+
+    @contextmanager
+    def _telling_of_a_missing_one(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # Not chained: the error of a back-end may quote what it could not read.
+            raise PolarConnectionNotFoundError(
+                f"Airflow gives no connection {self.polar_conn_id!r} ({type(error).__name__}): it is not defined, or "
+                "the secrets back-end that has it is away. Define it, or try again when the back-end is there"
+            ) from None
 
     def _settings(self, connection: Connection) -> ConnectionSettings:
         return ConnectionSettings.read(connection).with_budget(self.requests_per_minute)

@@ -18,7 +18,14 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_provider_polar.exceptions import PolarError, PolarWaitError, PolarWindowError
+from airflow_provider_polar.exceptions import (
+    PolarAuthenticationError,
+    PolarConnectionNotFoundError,
+    PolarError,
+    PolarScopeError,
+    PolarWaitError,
+    PolarWindowError,
+)
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 
@@ -26,10 +33,13 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.api.retrying import Retries
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+_AIRFLOW_ENDS_IT = "__fail__"
+"""The method that Airflow says to resume with where it has ended the deferral itself."""
 
 
 class PolarEventSensor(BaseSensorOperator):
@@ -116,18 +126,24 @@ class PolarEventSensor(BaseSensorOperator):
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
         from airflow_provider_polar.api.retrying import NO_RETRIES
-        from airflow_provider_polar.engine.drive import drive
+
+        return self._look(context, NO_RETRIES)
+
+    def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         from airflow_provider_polar.wording import number_of
 
         try:
             wait = self.wait(context)
+            self._connect()
             self._show(wait, context)
-            result = drive(self.hook.get_conn(), wait.poll(), retries=NO_RETRIES)
+            result = self._poll(wait, retries)
             if result.state == "failed":
                 raise PolarWaitError(wait.failure(result))
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
+            if isinstance(error, PolarConnectionNotFoundError) and not context.get("task_reschedule_count"):
+                raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
@@ -136,16 +152,68 @@ class PolarEventSensor(BaseSensorOperator):
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
 
+    def _connect(self) -> PolarHook:
+        """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was."""
+        known, now = self.__dict__.get("hook"), PolarHook(self.polar_conn_id)
+        try:
+            settings = now.settings
+        except PolarConnectionNotFoundError as error:
+            if known is None:
+                raise
+            self.log.warning("The connection stays in use as it was read before, after: %s", error)
+            return known
+        if known is None or known.settings != settings:
+            if known is not None:
+                known.close()
+            self.__dict__["hook"] = now
+        return self.hook
+
+    def _poll(self, wait: EventWait, retries: Retries | None) -> PollResult:
+        from airflow_provider_polar.engine.drive import drive
+
+        while True:
+            hook = self.hook
+            try:
+                return drive(hook.get_conn(), wait.with_filters(hook.filters).poll(), retries=retries)
+            except (PolarAuthenticationError, PolarScopeError):
+                # The token may have been changed a moment ago.
+                if self._connect() is hook:
+                    raise
+
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
         if not self.deferrable:
-            return super().execute(context)
-        deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            with self._softly(AirflowSensorTimeout):
+                return super().execute(context)
         with self._softly():
-            look = self.poke(context)
-        if look:
-            return look.xcom_value
-        return self._defer(context, deadline)
+            deadline = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            if look := self._first_look(context):
+                return look.xcom_value
+            return self._defer(context, deadline)
+
+    def _first_look(self, context: Context) -> PokeReturnValue | None:
+        try:
+            return self.poke(context)
+        except AirflowFailException:
+            raise
+        except Exception:
+            if not self.silent_fail:
+                raise
+            self.log.exception("The first look failed, and silent_fail is set: the wait goes on, deferred.")
+            return None
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Ends the task as the trigger says, or, where Airflow has ended the deferral itself, as one more look says.
+
+        Airflow does so where no triggerer was up past the deadline, or where the trigger was not to be run.
+        """
+        with self._softly():
+            if next_method == _AIRFLOW_ENDS_IT:
+                reason = (next_kwargs or {}).get("error", "no reason")
+                self.log.warning("Airflow has ended the deferral (%s): one more look, on the worker.", reason)
+                if look := super().resume_execution("_look", {}, context):
+                    return look.xcom_value
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def _defer(self, context: Context, deadline: datetime) -> None:
         from airflow_provider_polar.engine.window import moment_text
@@ -185,7 +253,7 @@ class PolarEventSensor(BaseSensorOperator):
         raise AirflowException(f"The trigger of the wait ended in a way that is not known here: {event!r}.")
 
     def wait(self, context: Context) -> EventWait:
-        """What is waited for, from the rendered parameters and the run.
+        """What is waited for, from the rendered parameters and the run, whatever the connection says.
 
         :raises PolarConfigurationError: an impossible parameter.
         """
@@ -197,7 +265,7 @@ class PolarEventSensor(BaseSensorOperator):
             end=self.end,
             match=self.match,
             min_count=self.min_count,
-            filters=self.hook.filters(self.filters),
+            filters=self.filters,
             fail_on=self.fail_on,
         )
 
@@ -228,13 +296,19 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("%s", sentence)
 
     @contextmanager
-    def _softly(self) -> Iterator[None]:
-        """What Airflow's own loop makes of a failure with ``soft_fail`` and ``never_fail``."""
+    def _softly(self, kind: type[Exception] = Exception) -> Iterator[None]:
+        """What ``soft_fail`` and ``never_fail`` make of a failure, alike in every mode and on every Airflow.
+
+        :param kind: what else is no failure: Airflow's own loop has looked after it, or is not at its end.
+        """
         try:
             yield
-        except (AirflowFailException, AirflowSensorTimeout) as error:
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException("Skipping due to soft_fail or never_fail.") from error
+        except AirflowSkipException:
+            raise
+        except kind as error:
+            if self.never_fail or (self.soft_fail and isinstance(error, (AirflowFailException, AirflowSensorTimeout))):
+                said = "never_fail" if self.never_fail else "soft_fail"
+                raise AirflowSkipException(f"Skipped, as {said} says, after: {error}") from error
             raise
 
 

@@ -1,21 +1,37 @@
-"""One client for all triggers of a connection in a triggerer process: making one costs the event loop a TLS context."""
+"""What the triggers of a connection share in a triggerer process: the connection as it is now, and one client.
+
+Making a client costs the event loop a TLS context.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakKeyDictionary
 
+from airflow_provider_polar.exceptions import (
+    PolarAuthenticationError,
+    PolarConnectionNotFoundError,
+    PolarScopeError,
+)
 from airflow_provider_polar.hooks.polar import PolarHook
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.engine.drive import Steps
     from airflow_provider_polar.hooks.settings import ConnectionSettings
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+LONGEST_RESPONSE = 60.0
+"""Seconds that a response may take as a whole, the wait for the request budget not counted: a wait must end in time."""
 
 
 @dataclass(slots=True)
@@ -27,7 +43,7 @@ class _Shared:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
 
 
-_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.wait", "engine.waiting.watcher")
+_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.together", "engine.waiting.watcher")
 
 
 async def load() -> None:
@@ -37,24 +53,76 @@ async def load() -> None:
         await asyncio.to_thread(lambda: [importlib.import_module(module) for module in needed])
 
 
-@asynccontextmanager
-async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
-    """The hook of this connection, whose settings are read, and its client.
+class LiveConnection:
+    """A connection as it is now. It is read again before each poll, so that a token may be rotated under a trigger.
 
-    Whoever uses the connection in this event loop shares the client, and the last user closes it. It repeats nothing:
-    a poll is repeated by the next one.
-
-    :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
+    :param polar_conn_id: the connection.
     """
-    hook = PolarHook(polar_conn_id)
-    settings = await hook.aget_settings()
+
+    def __init__(self, polar_conn_id: str) -> None:
+        self.polar_conn_id = polar_conn_id
+        self._hook: PolarHook | None = None
+        self._reading: asyncio.Task[PolarHook] | None = None
+        self._held = AsyncExitStack()
+
+    async def poll(self, steps: Callable[[PolarHook], Steps[T]]) -> T:
+        """The result of one poll's steps. Nothing is repeated: a poll is repeated by the next one.
+
+        :param steps: makes them for the connection as it is now; the settings of the hook are read.
+        :raises PolarConnectionNotFoundError: Airflow has never given the connection yet; it may do so later.
+        :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
+        :raises PolarAuthenticationError, PolarScopeError: also for the connection as it is when the response has come.
+        """
+        from airflow_provider_polar.engine.drive import adrive
+
+        hook = await self._read_once()
+        while True:
+            try:
+                async with client_of(hook.settings) as client:
+                    return await adrive(client, steps(hook))
+            except (PolarAuthenticationError, PolarScopeError):
+                refused, hook = hook, await self._read_once()
+                if hook.settings == refused.settings:
+                    raise
+
+    async def aclose(self) -> None:
+        """Gives the client up; the next poll has one again."""
+        held, self._held, self._hook = self._held, AsyncExitStack(), None
+        await held.aclose()
+
+    async def _read_once(self) -> PolarHook:
+        """The connection as it is now; whoever wants to know it at the same time shares one look-up."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> PolarHook:
+        known, hook = self._hook, PolarHook(self.polar_conn_id)
+        try:
+            settings = await hook.aget_settings()
+        except PolarConnectionNotFoundError as error:
+            if known is None:
+                raise
+            log.warning("The connection stays in use as it was read before, after: %s", error)
+            return known
+        if known is None or known.settings != settings:
+            await self.aclose()
+            # Between two polls the client is kept.
+            await self._held.enter_async_context(client_of(settings))
+            self._hook = hook
+        return hook
+
+
+@asynccontextmanager
+async def client_of(settings: ConnectionSettings) -> AsyncIterator[AsyncPolarClient]:
+    """The one client of this event loop with these settings; its last user closes it."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     shared = clients.get(settings)
     if shared is None:
         shared = clients[settings] = _Shared(asyncio.create_task(asyncio.to_thread(_client, settings)))
     shared.users += 1
     try:
-        yield hook, await asyncio.shield(shared.making)
+        yield await asyncio.shield(shared.making)
     finally:
         shared.users -= 1
         if not shared.users:
@@ -68,4 +136,6 @@ def _client(settings: ConnectionSettings) -> AsyncPolarClient:
     from airflow_provider_polar.api.client import AsyncPolarClient
     from airflow_provider_polar.api.retrying import NO_RETRIES
 
-    return AsyncPolarClient(**settings.client_options(), retries=NO_RETRIES)
+    client = AsyncPolarClient(**settings.client_options(), retries=NO_RETRIES)
+    client.wire.deadline = min(client.wire.deadline, LONGEST_RESPONSE)
+    return client

@@ -7,14 +7,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_polar.exceptions import PolarError
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.api.client import AsyncPolarClient
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
+    from airflow_provider_polar.triggers._looks import SharedLooks
 
 
 class PolarEventTrigger(BaseTrigger):
@@ -37,8 +36,6 @@ class PolarEventTrigger(BaseTrigger):
 
     shortest_poll_interval: ClassVar[float] = 5.0
     """Seconds; the request budget is the whole organization's."""
-    last_look: ClassVar[float] = 60.0
-    """Seconds that a poll under way at the deadline may still take."""
 
     def __init__(
         self,
@@ -76,46 +73,45 @@ class PolarEventTrigger(BaseTrigger):
         """Polls until the wait has ended, and yields how."""
         try:
             outcome = await self._outcome()
-        except (PolarError, AirflowException) as error:
+        except PolarError as error:
             outcome = {"status": "error", "message": str(error)}
         yield TriggerEvent(outcome)  # type: ignore[no-untyped-call]
 
     async def _outcome(self) -> dict[str, Any]:
-        from airflow_provider_polar.triggers._client import load, shared_client
+        from airflow_provider_polar.triggers._client import load
+        from airflow_provider_polar.triggers._looks import shared_looks
 
         await load()
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        async with shared_client(self.polar_conn_id) as (hook, client):
-            wait = EventWait.from_dict({**self.wait, "filters": hook.filters(self.wait.get("filters"))})
-            try:
-                async with asyncio.timeout(self._remaining(self.last_look)):
-                    result = await self._until_ended(wait, client)
-            except TimeoutError:
-                result = None
+        wait = EventWait.from_dict(self.wait)
+        async with shared_looks(self.polar_conn_id) as looks:
+            result = await self._until_ended(wait, looks)
         if result is None:
             return {"status": "timeout", "message": f"The wait has timed out: {wait} did not come by {self.deadline}."}
         if result.state == "failed":
             return {"status": "failed", "message": wait.failure(result)}
         return {"status": "found", "result": wait.found(result)}
 
-    async def _until_ended(self, wait: EventWait, client: AsyncPolarClient) -> PollResult | None:
+    async def _until_ended(self, wait: EventWait, looks: SharedLooks) -> PollResult | None:
         """The result that ends the wait; None where the deadline comes first, after a last look."""
-        from airflow_provider_polar.engine.drive import adrive
+        from airflow_provider_polar.api.requests import MAX_LIMIT
         from airflow_provider_polar.engine.waiting.cadence import Cadence
 
+        now = asyncio.get_running_loop().time
         interval = max(self.shortest_poll_interval, self.poll_interval)
         cadence = Cadence(interval, growing=self.exponential_backoff, longest=self.max_wait)
-        pause = cadence.first()
+        pause, alone = cadence.to_tick(interval / 2, now()), False
         while True:
             remaining = self._remaining()
             await asyncio.sleep(pause if remaining is None else min(pause, remaining))
             last = remaining is not None and pause >= remaining
             try:
-                result = await adrive(client, wait.poll())
+                result = await looks.look(wait, interval=interval, alone=alone)
                 if result.state != "waiting":
                     return result
-                pause = cadence.after_poll()
+                alone = result.count > MAX_LIMIT
+                pause = cadence.to_tick(cadence.after_poll(), now())
             except PolarError as error:
                 if not error.retryable:
                     raise
@@ -124,10 +120,10 @@ class PolarEventTrigger(BaseTrigger):
             if last:
                 return None
 
-    def _remaining(self, beyond: float = 0.0) -> float | None:
-        """Seconds until the deadline, and some beyond it; None where there is none."""
+    def _remaining(self) -> float | None:
+        """Seconds until the deadline; None where there is none."""
         from airflow_provider_polar.engine.window import aware
 
         if self.deadline is None:
             return None
-        return max(0.0, (aware(self.deadline, "deadline") - datetime.now(UTC)).total_seconds()) + beyond
+        return max(0.0, (aware(self.deadline, "deadline") - datetime.now(UTC)).total_seconds())

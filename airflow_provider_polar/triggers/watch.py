@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_polar.triggers._client import load, shared_client
+from airflow_provider_polar.triggers._client import LiveConnection, load
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.engine.drive import Steps
     from airflow_provider_polar.engine.waiting.cursor import WatchCursor
     from airflow_provider_polar.engine.waiting.watch import Look, Watch
     from airflow_provider_polar.engine.waiting.watcher import Watcher
@@ -90,7 +89,6 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         self.overlap = _seconds(overlap)
         self.start = start
         self.min_interval = _seconds(min_interval)
-        self._held: AsyncExitStack | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and keyword arguments, primitives only; also the watcher's identity.
@@ -186,13 +184,12 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         :param begin: the watchers that the next poll is for.
         :param joined: set where there are more of them, so that the next poll does not wait.
         """
-        from airflow_provider_polar.engine.drive import adrive
         from airflow_provider_polar.engine.waiting.cadence import Cadence
         from airflow_provider_polar.engine.waiting.watch import cursors_of
         from airflow_provider_polar.exceptions import PolarError
 
         cadence = Cadence(max(self.shortest_poll_interval, self.poll_interval))
-        watch = self._watch()
+        watch, live = self._watch(), LiveConnection(self.polar_conn_id)
         names: list[str] = []
         try:
             while True:
@@ -200,9 +197,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
                     while not (cursors := cursors_of(watcher.cursors for watcher in begin())):
                         await self._pause(None, joined)
                     names = sorted(cursors)
-                    hook, client = await self._client()
-                    watch.filters = hook.filters(self.filters)
-                    look = await adrive(client, watch.poll(cursors, datetime.now(UTC)))
+                    look = await self._look(watch, live, cursors)
                 except PolarError as error:
                     pause = cadence.after_fault(error)
                     say = self.log.warning if error.retryable else self.log.error
@@ -215,11 +210,16 @@ class PolarEventWatchTrigger(BaseEventTrigger):
                     yield look
                     await self._pause(cadence.after_poll(), joined)
                     continue
-                # The connection may have been fixed meanwhile.
-                await self._let_go()
                 await asyncio.sleep(pause)
         finally:
-            await self._let_go()
+            await live.aclose()
+
+    async def _look(self, watch: Watch, live: LiveConnection, cursors: Mapping[str, Sequence[WatchCursor]]) -> Look:
+        def steps(hook: PolarHook) -> Steps[Look]:
+            watch.filters = hook.filters(self.filters)
+            return watch.poll(cursors, datetime.now(UTC))
+
+        return await live.poll(steps)
 
     async def _pause(self, seconds: float | None, joined: asyncio.Event) -> None:
         try:
@@ -228,18 +228,6 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         except TimeoutError:
             return
         await asyncio.sleep(self.together)
-
-    async def _client(self) -> tuple[PolarHook, AsyncPolarClient]:
-        if self._held is None:
-            stack = AsyncExitStack()
-            self._client_in_use = await stack.enter_async_context(shared_client(self.polar_conn_id))
-            self._held = stack
-        return self._client_in_use
-
-    async def _let_go(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            await held.aclose()
 
     def _watch(self) -> Watch:
         from airflow_provider_polar.api.filters import EventFilters

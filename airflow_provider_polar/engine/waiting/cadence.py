@@ -25,9 +25,13 @@ class Cadence:
     polls: int = 0
     faults: int = 0
 
-    def first(self) -> float:
-        """Seconds before the first poll: anywhere in an interval, so that loops that start together spread out."""
-        return random.uniform(0, self.interval)  # noqa: S311
+    def to_tick(self, pause: float, now: float) -> float:
+        """A pause, made longer or shorter, by half an interval at most, to end when others of this interval end, too.
+
+        :param now: in the seconds of a clock that they share.
+        """
+        aligned = round((now + pause) / self.interval) * self.interval - now
+        return aligned if aligned >= pause / 2 else pause
 
     def after_poll(self) -> float:
         """Seconds to wait after a response."""

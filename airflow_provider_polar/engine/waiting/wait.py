@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Self, cast, get_args
 
@@ -129,6 +129,10 @@ class EventWait:
         """The reverse of :meth:`to_dict`; what is left out has the default of :meth:`of`."""
         return cls.of(**value)
 
+    def with_filters(self, change: Callable[[EventFilters], EventFilters]) -> Self:
+        """The same wait with other filters: the ones of a connection, for example, besides its own."""
+        return replace(self, filters=change(self.filters))
+
     def __str__(self) -> str:
         every = f"every one of {', '.join(self.names)}" if self.match == "all" else " or ".join(self.names)
         often = f"{self.min_count} x " if self.min_count > 1 else ""
@@ -148,20 +152,30 @@ class EventWait:
             response = yield self._query(self.fail_on).request(limit=SHOWN)
             failing = self._within(response.rows)
             named = page if not response.total_count else None
-        if failing:
-            return PollResult("failed", len(failing), _shown(failing))
+        if failing or page.total_count <= self._limit():
+            return self.judge([*failing, *given], unlisted=max(0, page.total_count - len(page.rows)))
         rows = [row for row in given if row.get("name") in self.names]
-        tally = Counter(str(row.get("name")) for row in rows)
-        if page.total_count > self._limit():
-            enough, count = yield from self._beyond_a_page(tally, named)
-            return PollResult("found" if enough else "waiting", count, _shown(rows))
-        # What fits on a page is judged by the rows given, for a row may be counted twice, or be counted and not be
-        # listable; a page that is short for no reason only means another poll.
+        enough, count = yield from self._beyond_a_page(Counter(str(row.get("name")) for row in rows), named)
+        return PollResult("found" if enough else "waiting", count, _shown(rows))
+
+    def judge(self, rows: Iterable[EventRow], *, unlisted: int = 0) -> PollResult:
+        """What all rows that Polar gives mean for the wait, and perhaps rows of other names and times among them.
+
+        It goes by the rows and not by Polar's count, for a row may be counted twice, or be counted and not be
+        listable; a page that is short for no reason only means another poll.
+
+        :param unlisted: events that Polar counts and does not give.
+        """
+        given = self._within(rows)
+        if failing := [row for row in given if row.get("name") in self.fail_on]:
+            return PollResult("failed", len(failing), _shown(failing))
+        found = [row for row in given if row.get("name") in self.names]
+        tally = Counter(str(row.get("name")) for row in found)
         return PollResult(
             "found" if self._enough(tally) else "waiting",
-            len(rows),
-            _shown(rows),
-            max(0, page.total_count - len(page.rows)),
+            len(found),
+            _shown(found),
+            unlisted,
             tuple(name for name in self.names if not tally[name]),
         )
 
@@ -229,9 +243,7 @@ class EventWait:
 
     def _query(self, names: tuple[str, ...]) -> Query:
         filters = self.filters.model_copy(update={"name": list(names)})
-        if self.end is None:
-            return Query.since(self.start, filters)
-        return Query.of(EventWindow(self.start, self.end), filters)
+        return query_of(self.start, self.end, filters)
 
     def found(self, result: PollResult) -> dict[str, Any]:
         """The outcome of the wait, JSON-ready: ``{"count", "events", "start", "end"}``."""
@@ -249,6 +261,11 @@ class EventWait:
             f"{first['name']} came (event {first['id']} at {first['timestamp']}) while waiting for {self}: "
             "fail_on ends the wait."
         )
+
+
+def query_of(start: datetime, end: datetime | None, filters: EventFilters) -> Query:
+    """The smallest query that holds a window, which may be open at its end."""
+    return Query.since(start, filters) if end is None else Query.of(EventWindow(start, end), filters)
 
 
 def names_of(value: str | Sequence[str], what: str) -> tuple[str, ...]:

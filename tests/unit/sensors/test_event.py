@@ -9,9 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
-from airflow_provider_polar.exceptions import PolarWindowError
+from airflow_provider_polar.exceptions import PolarConnectionNotFoundError, PolarWindowError
 from airflow_provider_polar.sensors.event import PolarEventSensor, anchor
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers.event import PolarEventTrigger
@@ -26,8 +32,12 @@ def paid(after: float = 0, **more: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
     monkeypatch.setattr(PolarEventTrigger, "shortest_poll_interval", 0.05)
+    connect(monkeypatch, polar_server)
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, polar: LocalPolar, token: str | None = None) -> None:
     extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
-    connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
+    connection = {"conn_type": "polar", "host": polar.base_url, "password": token or polar.token, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(connection))
 
 
@@ -162,6 +172,102 @@ def test_what_a_trigger_says_ends_the_task(polar_server: LocalPolar) -> None:
     ):
         with pytest.raises(error, match="why"):
             waiting.execute_complete({}, {"status": status, "message": "why"})
+
+
+def test_a_token_that_was_rotated_while_waiting_costs_nothing(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    polar_server.add_token("polar_oat_second")
+    polar_server.remove_token(polar_server.token)
+    polar_server.on_request(lambda _: connect(monkeypatch, polar_server, "polar_oat_second"))
+    polar_server.add_events([paid()])
+    assert waiting.poke({})
+
+
+def test_only_a_connection_that_is_unchanged_fails_the_wait(polar_server: LocalPolar) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    polar_server.remove_token(polar_server.token)
+    with pytest.raises(AirflowFailException, match="refused the access token"):
+        waiting.poke({})
+
+
+def test_another_host_is_noticed_at_the_next_look(polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    with LocalPolar() as another:
+        another.add_events([paid()])
+        connect(monkeypatch, another)
+        assert waiting.poke({})
+
+
+def test_a_connection_that_goes_missing_while_waiting_is_waited_for(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    polar_server.add_events([paid()])
+    assert not sensor().poke({"task_reschedule_count": 1})  # type: ignore[typeddict-unknown-key]
+    assert waiting.poke({})
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [({}, PolarConnectionNotFoundError), ({"soft_fail": True}, PolarConnectionNotFoundError),
+     ({"never_fail": True}, AirflowSkipException)],
+)  # fmt: skip
+def test_a_connection_that_is_missing_at_the_first_look(
+    monkeypatch: pytest.MonkeyPatch, deferrable: bool, more: dict[str, Any], error: type[Exception]
+) -> None:
+    """Airflow's retries help, so it is no :class:`AirflowFailException`."""
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    with pytest.raises(error, match=r"polar_default|never_fail"):
+        sensor(deferrable=deferrable, **more).execute({})
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_silent_fail_waits_for_a_connection_that_is_missing(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    waiting = sensor(deferrable=deferrable, silent_fail=True, poke_interval=0.05, timeout=0.01)
+    with pytest.raises(TaskDeferred if deferrable else AirflowSensorTimeout):
+        waiting.execute({})
+
+
+DOWN, BROKEN = {"error": "Trigger timeout"}, {"error": "Trigger failure", "traceback": ["Traceback", "  ..."]}
+"""What Airflow hands over where it ends a deferral: no triggerer was up at the deadline, or the trigger raised."""
+
+
+@pytest.mark.parametrize("ended", [DOWN, BROKEN])
+def test_where_airflow_ends_the_deferral_there_is_one_more_look(
+    polar_server: LocalPolar, ended: dict[str, Any]
+) -> None:
+    polar_server.add_events([paid()])
+    polar_server.fail("status", path="list", times=1)
+    result = sensor(deferrable=True).resume_execution("__fail__", ended, {})
+    assert (result["count"], result["start"]) == (1, "2026-11-01T12:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("ended", "more", "error"),
+    [
+        (DOWN, {}, AirflowSensorTimeout),
+        (BROKEN, {}, AirflowException),
+        (DOWN, {"soft_fail": True}, AirflowSkipException),
+        (BROKEN, {"soft_fail": True}, AirflowSkipException),
+    ],
+)
+def test_where_that_look_finds_nothing_the_wait_ends_as_airflow_says(
+    polar_server: LocalPolar, ended: dict[str, Any], more: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        sensor(deferrable=True, **more).resume_execution("__fail__", ended, {})
+    assert [record.endpoint for record in polar_server.requests].count("list") == 1
 
 
 @pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])

@@ -22,8 +22,12 @@ PAID = {"name": "order.paid", "timestamp": T, "external_customer_id": "c1"}
 def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
     monkeypatch.setattr(PolarEventTrigger, "shortest_poll_interval", 0.02)
     monkeypatch.setattr(cadence, "_FIRST", 0.05)
+    connect(monkeypatch, polar_server)
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, polar: LocalPolar, token: str | None = None) -> None:
     extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
-    connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
+    connection = {"conn_type": "polar", "host": polar.base_url, "password": token or polar.token, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(connection))
 
 
@@ -115,7 +119,7 @@ async def test_faults_back_off(polar_server: LocalPolar, monkeypatch: pytest.Mon
 async def test_an_answer_that_never_comes_does_not_hold_the_deadline_up(
     polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PolarEventTrigger, "last_look", 0.2)
+    monkeypatch.setattr(_client, "LONGEST_RESPONSE", 0.2)
     polar_server.fail("delay", path="list", delay=5)
     assert (await asyncio.wait_for(outcome(trigger(0.1)), 3))["status"] == "timeout"
 
@@ -137,12 +141,88 @@ async def test_a_mistake_ends_the_wait_at_once(polar_server: LocalPolar, fault: 
     assert lists(polar_server) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"filters": {"nmae": "x"}}, {"polar_conn_id": "nowhere"}, {"start": "x"}])
+@pytest.mark.parametrize("wrong", [{"filters": {"nmae": "x"}}, {"start": "x"}])
 async def test_what_cannot_be_waited_for_is_an_error_event(polar_server: LocalPolar, wrong: Any) -> None:
     event = await outcome(trigger(**wrong))
     assert event["status"] == "error"
     assert event["message"]
     assert not polar_server.requests
+
+
+async def looked(polar: LocalPolar, times: int = 1) -> None:
+    """Until there were this many more looks."""
+    before = lists(polar)
+    while lists(polar) < before + times:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_token_that_was_rotated_while_waiting_costs_nothing(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = asyncio.create_task(outcome(trigger()))
+    await looked(polar_server)
+    polar_server.add_token("polar_oat_second")
+    # The old token is revoked while its request is on the way, the new one is set before the response is there.
+    polar_server.on_request(lambda _: connect(monkeypatch, polar_server, "polar_oat_second"))
+    polar_server.remove_token(polar_server.token)
+    await looked(polar_server, 2)
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
+async def test_another_host_is_noticed_at_the_next_look(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [asyncio.create_task(outcome(trigger(filters=filters))) for filters in (None, {"source": "user"})]
+    await looked(polar_server)
+    with LocalPolar() as another:
+        another.add_events([PAID])
+        connect(monkeypatch, another)
+        assert [event["status"] for event in await asyncio.gather(*tasks)] == ["found", "found"]
+
+
+async def test_a_connection_that_airflow_does_not_give_is_waited_for(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secrets back-end that is away when the triggerer starts is for Airflow a connection that is not defined."""
+    said: list[str] = []
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    polar_server.add_events([PAID])
+    waiting = trigger()
+    monkeypatch.setattr(waiting.log, "warning", lambda text, *args: said.append(text % args))
+    task = asyncio.create_task(outcome(waiting))
+    while len(said) < 2:
+        await asyncio.sleep(0.01)
+    assert all("no connection 'polar_default'" in line and "secrets back-end" in line for line in said)
+    connect(monkeypatch, polar_server)
+    assert (await task)["status"] == "found"
+
+
+async def test_until_the_deadline_and_no_longer(polar_server: LocalPolar) -> None:
+    event = await outcome(trigger(0.3, polar_conn_id="nowhere"))
+    assert event["status"] == "timeout"
+    assert not polar_server.requests
+
+
+async def test_while_a_connection_is_missing_it_is_used_as_it_was(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = asyncio.create_task(outcome(trigger()))
+    await looked(polar_server)
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    await looked(polar_server, 2)
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
+async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server: LocalPolar) -> None:
+    refused = lambda record: "wrong" in str(record.params)  # noqa: E731
+    polar_server.fail("status", status=422, path="list", when=refused)
+    good = asyncio.create_task(outcome(trigger(event_name=["order.paid"])))
+    wrong = asyncio.create_task(outcome(trigger(event_name=["wrong"])))
+    assert (await wrong)["status"] == "error"
+    polar_server.add_events([PAID])
+    assert (await good)["status"] == "found"
 
 
 async def test_the_connection_is_looked_up_asynchronously(

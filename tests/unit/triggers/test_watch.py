@@ -123,6 +123,7 @@ async def test_faults_and_mistakes_are_waited_out(
     running = Running(watching.run())
     await polls(polar_server)
     polar_server.fail(**fault)
+    await polls(polar_server)  # whichever was under way has ended
     there = lists(polar_server)
     due = paid(polar_server, 2)
     await asyncio.sleep(1)
