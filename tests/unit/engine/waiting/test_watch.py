@@ -391,6 +391,44 @@ def test_every_event_once_whatever_arrives_when(arrivals, restarts, kept) -> Non
             assert delivered == due
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    arrivals=st.lists(
+        st.tuples(
+            st.integers(0, 30),  # the poll before which it is counted
+            st.integers(0, 7),  # polls until it is given, too
+            st.integers(0, 6 * 60_000),  # how long before that poll its timestamp lies, in milliseconds
+            st.integers(1, 130),  # how many at once
+            st.integers(1, 2),  # how often each is counted
+        ),
+        max_size=8,
+    ),
+    restarts=st.sets(st.integers(0, 45), max_size=3),
+)
+def test_every_event_once_where_counts_and_rows_disagree(arrivals, restarts) -> None:  # type: ignore[no-untyped-def]
+    listing = Listing([Listed(T - seconds(i)) for i in range(150)])
+    cursor = first_run(listing)
+    due: set[str] = set()
+    delivered: Counter[str] = Counter()
+    for number in range(46):
+        now = T + timedelta(minutes=number + 1)
+        for when, gap, age, many, copies in arrivals:
+            moments = [T + timedelta(minutes=when + 1, milliseconds=-age, microseconds=-700 * i) for i in range(many)]
+            ids = [f"{when}-{gap}-{age}-{many}-{copies}-{i}" for i in range(many)]
+            if when + gap == number:
+                listing.events = [event for event in listing.events if event.id not in ids]
+            if number in (when, when + gap):
+                listing.events += [
+                    Listed(moment, id=event, copies=copies, given=gap == 0 or number > when)
+                    for moment, event in zip(moments, ids, strict=True)
+                ]
+                due |= set(ids)
+        delivered.update(poll(listing, cursor, now))
+        if number in restarts:
+            cursor = restarted(cursor)
+    assert delivered == Counter(due)
+
+
 def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyped-def]
     with PolarClient(polar_server.token, base_url=polar_server.base_url) as client:
         watcher, watch = Watcher({"order.paid": WatchCursor.beginning(T, OVERLAP)}), Watch(EventFilters(), OVERLAP)
