@@ -43,7 +43,7 @@ class _Shared:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
 
 
-_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.together", "engine.waiting.watcher")
+_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.together", "triggers._watch_polls")
 
 
 async def load() -> None:

@@ -14,6 +14,7 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 from airflow_provider_polar.engine.waiting.watch import Look
 from airflow_provider_polar.engine.waiting.watcher import Watcher
 from airflow_provider_polar.triggers._checkpoint import Checkpoint
+from airflow_provider_polar.triggers._watch_polls import WatchPolls
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -82,13 +83,13 @@ class WatchStream(SharedStreamProducer):
     """Polls for all members, and stores the cursors of those whose asset events Airflow has stored."""
 
     def __init__(self, trigger: PolarEventWatchTrigger) -> None:
-        self._trigger = trigger
         self._members = members_of(trigger.shared_stream_key())
         self._number = 0
+        self._polls = WatchPolls(trigger, self._begin_poll, self._members.joined)
 
     async def open_stream(self) -> AsyncIterator[tuple[tuple[int, Look], int]]:
         """Yields each poll's number and what it found, for ever."""
-        async for look in self._trigger.looks(self._begin_poll, self._members.joined):
+        async for look in self._polls.looks():
             yield (self._number, look), self._number
 
     def _begin_poll(self) -> Sequence[Watcher]:

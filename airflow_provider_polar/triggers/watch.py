@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_polar.triggers._client import LiveConnection, load
+from airflow_provider_polar.triggers._client import load
 
 if TYPE_CHECKING:
     from airflow.triggers.shared_stream import SharedStreamProducer
 
-    from airflow_provider_polar.engine.drive import Steps
     from airflow_provider_polar.engine.waiting.cursor import WatchCursor
-    from airflow_provider_polar.engine.waiting.watch import Look, Watch
     from airflow_provider_polar.engine.waiting.watcher import Watcher
-    from airflow_provider_polar.hooks.polar import PolarHook
 
 
 class PolarEventWatchTrigger(BaseEventTrigger):
@@ -67,8 +64,6 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     shortest_poll_interval: ClassVar[float] = 5.0
     """Seconds; the request budget is the whole organization's."""
-    together: ClassVar[float] = 1.0
-    """Seconds that a poll waits for other watchers that start at the same time."""
 
     def __init__(
         self,
@@ -112,7 +107,9 @@ class PolarEventWatchTrigger(BaseEventTrigger):
 
     def _check(self) -> None:
         """Puts the arguments into their one form, primitives only."""
+        from airflow_provider_polar.api.filters import EventFilters
         from airflow_provider_polar.engine.waiting.wait import names_of
+        from airflow_provider_polar.engine.waiting.watch import Watch
         from airflow_provider_polar.engine.window import aware, moment_text
         from airflow_provider_polar.exceptions import PolarConfigurationError
 
@@ -122,7 +119,8 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         for name in ("poll_interval", "min_interval"):
             if not getattr(self, name) >= 0:
                 raise PolarConfigurationError(f"{name} is {getattr(self, name)} seconds; it cannot be negative.")
-        self.filters = self._watch().filters.to_dict() or None
+        watch = Watch(EventFilters.parse(self.filters), timedelta(seconds=self.overlap))
+        self.filters = watch.filters.to_dict() or None
         self.start = None if self.start is None else moment_text(aware(self.start, "start"))
 
     def shared_stream_key(self) -> Hashable | None:
@@ -133,8 +131,10 @@ class PolarEventWatchTrigger(BaseEventTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Polls for ever on its own, without a stored cursor: what Airflow before 3.3 does."""
         await load()
+        from airflow_provider_polar.triggers._watch_polls import WatchPolls
+
         watcher = self._watcher({})
-        async for look in self.looks(lambda: [watcher], asyncio.Event()):
+        async for look in WatchPolls(self, lambda: [watcher], asyncio.Event()).looks():
             for payload in watcher.take(look):
                 yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
@@ -177,63 +177,6 @@ class PolarEventWatchTrigger(BaseEventTrigger):
             if self.start is not None:
                 cursors[name].extend(aware(self.start, "start"))
         return Watcher(cursors, timedelta(seconds=self.min_interval))
-
-    async def looks(self, begin: Callable[[], Sequence[Watcher]], joined: asyncio.Event) -> AsyncIterator[Look]:
-        """Polls for ever and does not give up, and yields what each poll finds.
-
-        :param begin: the watchers that the next poll is for.
-        :param joined: set where there are more of them, so that the next poll does not wait.
-        """
-        from airflow_provider_polar.engine.waiting.cadence import Cadence
-        from airflow_provider_polar.engine.waiting.watch import cursors_of
-        from airflow_provider_polar.exceptions import PolarError
-
-        cadence = Cadence(max(self.shortest_poll_interval, self.poll_interval))
-        watch, live = self._watch(), LiveConnection(self.polar_conn_id)
-        names: list[str] = []
-        try:
-            while True:
-                try:
-                    while not (cursors := cursors_of(watcher.cursors for watcher in begin())):
-                        await self._pause(None, joined)
-                    names = sorted(cursors)
-                    look = await self._look(watch, live, cursors)
-                except PolarError as error:
-                    pause = cadence.after_fault(error)
-                    say = self.log.warning if error.retryable else self.log.error
-                    say("The watch for %s goes on in %.0f seconds, after: %s", ", ".join(names), pause, error)
-                except Exception as error:
-                    # A trigger that raises is started again within a second, and would send a request each time.
-                    pause = cadence.after_fault(error)
-                    self.log.exception("The watch for %s goes on in %.0f seconds.", ", ".join(names), pause)
-                else:
-                    yield look
-                    await self._pause(cadence.after_poll(), joined)
-                    continue
-                await asyncio.sleep(pause)
-        finally:
-            await live.aclose()
-
-    async def _look(self, watch: Watch, live: LiveConnection, cursors: Mapping[str, Sequence[WatchCursor]]) -> Look:
-        def steps(hook: PolarHook) -> Steps[Look]:
-            watch.filters = hook.filters(self.filters)
-            return watch.poll(cursors, datetime.now(UTC))
-
-        return await live.poll(steps)
-
-    async def _pause(self, seconds: float | None, joined: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await joined.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(self.together)
-
-    def _watch(self) -> Watch:
-        from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.engine.waiting.watch import Watch
-
-        return Watch(EventFilters.parse(self.filters), timedelta(seconds=self.overlap))
 
 
 def _seconds(value: float | timedelta) -> float:

@@ -108,4 +108,4 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, what
-        time.sleep(0.1)
+        time.sleep(0.02)

@@ -16,7 +16,9 @@ from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_polar.engine.waiting import cadence
 from airflow_provider_polar.testing import LocalPolar
+from airflow_provider_polar.triggers import _watch_polls
 from airflow_provider_polar.triggers._checkpoint import Checkpoint
+from airflow_provider_polar.triggers._watch_polls import WatchPolls
 from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
 
 store_exists = pytest.mark.skipif(
@@ -28,7 +30,7 @@ store_exists = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
     monkeypatch.setattr(PolarEventWatchTrigger, "shortest_poll_interval", 0.02)
-    monkeypatch.setattr(PolarEventWatchTrigger, "together", 0.01)
+    monkeypatch.setattr(WatchPolls, "together", 0.01)
     monkeypatch.setattr(cadence, "_FIRST", 0.05)
     extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
     connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
@@ -116,11 +118,10 @@ async def test_faults_and_mistakes_are_waited_out(
     polar_server: LocalPolar, fault: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cadence, "_FIRST", 0.1)
-    watching = trigger()
     said: list[str] = []
-    monkeypatch.setattr(watching.log, "warning", lambda *args: said.append("warning"))
-    monkeypatch.setattr(watching.log, "error", lambda *args: said.append("error"))
-    running = Running(watching.run())
+    monkeypatch.setattr(_watch_polls.log, "warning", lambda *args: said.append("warning"))
+    monkeypatch.setattr(_watch_polls.log, "error", lambda *args: said.append("error"))
+    running = Running(trigger().run())
     await polls(polar_server)
     polar_server.fail(**fault)
     await polls(polar_server)  # whichever was under way has ended
@@ -350,7 +351,9 @@ async def test_a_start_that_is_given_later_has_its_effect(polar_server: LocalPol
     second = Triggerer()
     running = second.run(trigger(start=start), "orders")
     await running_delivers(running, older)
-    await until_stored(stored, 5)
+    async with asyncio.timeout(10):
+        while cursors(stored)[0]["origin"] != start.replace("+00:00", "Z"):
+            await asyncio.sleep(0.01)
     await second.kill()
     third = Triggerer()
     running = third.run(trigger(start=start), "orders")
