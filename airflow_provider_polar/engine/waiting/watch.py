@@ -9,9 +9,10 @@ about as many as the new events have pages. Late events deep among known ones ar
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from urllib.parse import quote
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.requests import MAX_LIMIT
@@ -23,6 +24,8 @@ from airflow_provider_polar.engine.waiting.cursor import SeenEvent, WatchCursor
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
+LONGEST_QUERY = 4_000
+"""Characters of names in a request: what is between may refuse an address of 8 kB."""
 _LOOKS = 3
 """Stretches with events that Polar counts and does not give, which a poll looks at again."""
 
@@ -49,13 +52,13 @@ class Watch:
 
     :param filters: what they must meet; its ``name`` must be empty.
     :param overlap: how long after its timestamp an event may become listable and still be found.
-    :param ungiven: stretches of time where Polar counts more events than it gives.
+    :param ungiven: by names that one request selects, stretches where Polar counts more events than it gives.
     :raises PolarConfigurationError: names in the filters, a negative overlap.
     """
 
     filters: EventFilters
     overlap: timedelta
-    ungiven: list[_Ungiven] = field(default_factory=list)
+    ungiven: dict[tuple[str, ...], list[_Ungiven]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.filters.name is not None:
@@ -73,14 +76,22 @@ class Watch:
         """
         start = min(cursor.since for of_name in cursors.values() for cursor in of_name).replace(microsecond=0)
         since = max(start, (now - self.overlap).replace(microsecond=0))
-        query = Query.since(start, self.filters.model_copy(update={"name": sorted(cursors)}))
-        reading = _Reading(query, _known_to_all(cursors), self.ungiven, now)
-        yield from reading.read_new(to_ms(since))
-        self.ungiven = reading.ungiven
+        fresh: set[SeenEvent] = set()
+        gone: set[bytes] = set()
+        ungiven: dict[tuple[str, ...], list[_Ungiven]] = {}
+        for names in _groups(sorted(cursors)):
+            query = Query.since(start, self.filters.model_copy(update={"name": list(names)}))
+            known = _known_to_all([cursors[name] for name in names])
+            reading = _Reading(query, known, self.ungiven.get(names, ()), now)
+            yield from reading.read_new(to_ms(since))
+            fresh.update(reading.fresh.values())
+            gone |= reading.gone
+            ungiven[names] = reading.ungiven
+        self.ungiven = ungiven
         rows: dict[str, list[SeenEvent]] = {name: [] for name in cursors}
-        for row in sorted(reading.fresh.values()):
+        for row in sorted(fresh):
             rows.setdefault(row.name, []).append(row)
-        return Look(rows, frozenset(reading.gone), now, since)
+        return Look(rows, frozenset(gone), now, since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +233,21 @@ def cursors_of(watchers: Iterable[Mapping[str, WatchCursor]]) -> dict[str, list[
     return cursors
 
 
-def _known_to_all(cursors: Mapping[str, Sequence[WatchCursor]]) -> dict[bytes, int]:
+def _groups(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names in groups that fit in a request."""
+    group: list[str] = []
+    for name in names:
+        if group and sum(len(quote(other)) + len("&name=") for other in (*group, name)) > LONGEST_QUERY:
+            yield tuple(group)
+            group = []
+        group.append(name)
+    yield tuple(group)
+
+
+def _known_to_all(cursors: Iterable[Sequence[WatchCursor]]) -> dict[bytes, int]:
+    """What all cursors of a name are certain of, for several names."""
     known: dict[bytes, int] = {}
-    for of_name in cursors.values():
+    for of_name in cursors:
         first, *others = (cursor.certain for cursor in of_name)
         known |= {key: ms for key, ms in first.items() if all(key in other for other in others)} if others else first
     return known

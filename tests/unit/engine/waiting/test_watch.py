@@ -429,6 +429,23 @@ def test_every_event_once_where_counts_and_rows_disagree(arrivals, restarts) -> 
     assert delivered == Counter(due)
 
 
+def test_many_names_take_as_many_requests_as_fit_their_length() -> None:
+    names = [f"order.of.kind.{number:04}" for number in range(400)]
+    listing = Listing([Listed(T + seconds(i / 10), name=name) for i, name in enumerate(names * 2)])
+    watchers = {name: [WatchCursor.from_start(T)] for name in names}
+    watch = Watch(EventFilters(), OVERLAP)
+
+    def deliver(now: datetime) -> list[str]:
+        look = drive(Client(listing), watch.poll(watchers, now))
+        return [row.id for name in names for row in watchers[name][0].take(look.rows[name], look.gone)]
+
+    assert sorted(deliver(T + seconds(60))) == sorted(event.id for event in listing.events)
+    listing.asked.clear()
+    assert deliver(T + seconds(61)) == []
+    assert len(listing.asked) == 3
+    assert max(sum(len(value) + 6 for key, value in one.params if key == "name") for one in listing.asked) <= 4_000
+
+
 def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyped-def]
     with PolarClient(polar_server.token, base_url=polar_server.base_url) as client:
         watcher, watch = Watcher({"order.paid": WatchCursor.beginning(T, OVERLAP)}), Watch(EventFilters(), OVERLAP)
