@@ -16,7 +16,7 @@ import pytest
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_polar.testing import LocalPolar
-from tests.integration.triggerers import add, delivered, lists, triggerer, until, watch
+from tests.integration.triggerers import add, cursors, delivered, lists, triggerer, until, watch
 
 ROUNDS = int(os.environ.get("WATCHER_ROUNDS", "2"))
 
@@ -55,7 +55,7 @@ class Rounds:
 
 
 def test_a_stalled_supervisor_loses_nothing(polar_server, airflow_db, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
-    """What the trigger yields and stores waits in the supervisor's socket, and the kill comes as it is being read."""
+    """What the trigger yields and stores waits for the supervisor, which is killed as soon as a cursor has moved."""
     watch("on_stalled", stalled=[{"event_name": "order.paid"}])
     rounds = Rounds(polar_server, "stalled", tmp_path / "triggerer.log")
     chance = random.Random(7)
@@ -70,8 +70,10 @@ def test_a_stalled_supervisor_loses_nothing(polar_server, airflow_db, tmp_path, 
             rounds.add()
             # Time for a cursor to be sent after the event, if anything sends it unasked.
             time.sleep(7 if number < 2 else chance.uniform(0, 9))
+            there, end = cursors(), time.monotonic() + chance.uniform(0.5, 2)
             os.kill(supervisor, signal.SIGCONT)
-            time.sleep(chance.uniform(0, 0.1))
+            while cursors() == there and time.monotonic() < end:
+                time.sleep(0.005)
             os.kill(supervisor, signal.SIGKILL)
     rounds.finish(capsys, f"{ROUNDS} rounds of a stalled supervisor")
 

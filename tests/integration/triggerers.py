@@ -89,6 +89,16 @@ def delivered(*assets: str) -> Counter[str]:
     return Counter(event for asset in assets for payload in payloads(asset) for event in payload["ids"])
 
 
+def cursors() -> set[str]:
+    """What watchers have stored with their assets (Airflow 3.3 and newer)."""
+    from airflow.models.asset_state_store import AssetStateStoreModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return set(session.scalars(select(AssetStateStoreModel.value)).all())
+
+
 def add(polar: LocalPolar, many: int = 1, name: str = "order.paid", age: float = 0, customer: str = "c") -> list[str]:
     """Makes events happen, so many seconds ago."""
     now = datetime.now(UTC) - timedelta(seconds=age)
