@@ -29,8 +29,6 @@ class Checkpoint:
 
     pause: ClassVar[float] = 10.0
     """Seconds before a store that gave an error is tried again."""
-    patience: ClassVar[float] = 10.0
-    """Seconds that storing may take."""
 
     def __init__(self, store: Any, polar_conn_id: str, filters: Mapping[str, Any] | None) -> None:
         self._accessors = _accessors(store)
@@ -90,9 +88,8 @@ class Checkpoint:
 
     async def _store(self, key: str, value: Any) -> None:
         try:
-            async with asyncio.timeout(self.patience):
-                for accessor in self._accessors:
-                    await _call(accessor, "set", key, value)
+            for accessor in self._accessors:
+                await _call(accessor, "set", key, value)
             self._stored[key] = value
         except Exception as error:
             log.warning("A watcher's cursor could not be stored (%s): it is tried again.", type(error).__name__)

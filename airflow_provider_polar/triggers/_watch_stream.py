@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, slots=True)
@@ -82,6 +85,9 @@ def members_of(key: Hashable) -> Members:
 class WatchStream(SharedStreamProducer):
     """Polls for all members, and stores the cursors of those whose asset events Airflow has stored."""
 
+    patience: ClassVar[float] = 10.0
+    """Seconds that storing may take: where a triggerer ends, nothing responds any more."""
+
     def __init__(self, trigger: PolarEventWatchTrigger) -> None:
         self._members = members_of(trigger.shared_stream_key())
         self._number = 0
@@ -102,9 +108,15 @@ class WatchStream(SharedStreamProducer):
 
         Where a watcher has failed, which of them it was is not known: the others' cursors move with the next poll.
         """
-        for item in batch:
-            for member in list(self._members.members):
-                told = [number for number in member.states if number <= item.broker_payload]
-                states: list[Mapping[str, Any]] = [member.states.pop(number) for number in sorted(told)]
-                if states and item.outcome.is_clean:
-                    await member.checkpoint.store(states[-1])
+        try:
+            async with asyncio.timeout(self.patience):
+                for item in batch:
+                    await self._store(item.broker_payload, item.outcome.is_clean)
+        except TimeoutError:
+            log.warning("Cursors of watchers could not be stored in %.0f seconds: it is tried again.", self.patience)
+
+    async def _store(self, number: int, everything_is_stored: bool) -> None:
+        for member in list(self._members.members):
+            told = [member.states.pop(earlier) for earlier in sorted(member.states) if earlier <= number]
+            if told and everything_is_stored:
+                await member.checkpoint.store(told[-1])

@@ -428,7 +428,9 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end(
     running = Triggerer()
     watcher = running.run(trigger(), "orders")
     await polls(polar_server)
-    monkeypatch.setattr(Checkpoint, "patience", 0.1)
+    from airflow_provider_polar.triggers._watch_stream import WatchStream
+
+    monkeypatch.setattr(WatchStream, "patience", 0.1)
     monkeypatch.setattr(AssetStateStoreAccessor, "aset", lambda *args: asyncio.Event().wait())
     paid(polar_server)
     await watcher.ids(1)
