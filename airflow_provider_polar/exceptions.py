@@ -1,8 +1,4 @@
-"""What can go wrong, one class per thing that a user can act on.
-
-Every class says in :attr:`PolarError.retryable` whether trying the same again can help. No message ever holds
-the access token.
-"""
+"""What can go wrong, one class per thing that a user can act on. No message ever holds the access token."""
 
 from __future__ import annotations
 
@@ -12,10 +8,20 @@ from typing import Any
 
 
 class PolarError(Exception):
-    """Base of everything this provider raises on its own account."""
+    """Base of everything this provider raises on its own account.
+
+    :param facts: attributes that the class has, for this error.
+    """
 
     retryable: bool = False
     """True where the same call, made again later, may succeed without anybody changing anything."""
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        for name, value in facts.items():
+            if not hasattr(self, name):
+                raise TypeError(f"{type(self).__name__} has no {name}")
+            setattr(self, name, value)
 
 
 class PolarConfigurationError(PolarError, ValueError):
@@ -71,22 +77,16 @@ class PolarSourceUnavailableError(PolarSourceError):
 
 
 class PolarApiError(PolarError):
-    """Polar responded with an error, or did not respond. The message names the host, and the connection.
+    """Polar responded with an error, or did not respond. The message names the host, and the connection."""
 
-    :ivar status: HTTP status of the response, None where there was none.
-    :ivar method: HTTP method of the request.
-    :ivar path: path of the request, without query.
-    :ivar brief: what happened, in a few words without host and advice; for logs.
-    """
-
-    def __init__(
-        self, message: str, *, status: int | None = None, method: str = "", path: str = "", brief: str = ""
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.method = method
-        self.path = path
-        self.brief = brief or message
+    status: int | None = None
+    """HTTP status of the response, None where there was none."""
+    method: str = ""
+    """HTTP method of the request."""
+    path: str = ""
+    """Path of the request, without query."""
+    brief: str = ""
+    """What happened, in a few words without host and advice; for logs."""
 
 
 class PolarAuthenticationError(PolarApiError):
@@ -97,14 +97,10 @@ class PolarAuthenticationError(PolarApiError):
 
 
 class PolarScopeError(PolarApiError):
-    """403: the token lacks a scope. A retry does not help: give the token one of :attr:`scopes`.
+    """403: the token lacks a scope. A retry does not help: give the token one of :attr:`scopes`."""
 
-    :ivar scopes: the scopes that would do, as Polar names them (any one of them is enough).
-    """
-
-    def __init__(self, message: str, *, scopes: Sequence[str] = (), **where: Any) -> None:
-        super().__init__(message, **where)
-        self.scopes = tuple(scopes)
+    scopes: Sequence[str] = ()
+    """The scopes that would do, as Polar names them (any one of them is enough)."""
 
 
 class PolarNotFoundError(PolarApiError):
@@ -157,27 +153,18 @@ class EventProblem:
 
 
 class PolarValidationError(PolarApiError):
-    """422 (or 413): Polar refused the request; of an ingest it has stored nothing. A retry does not help.
+    """422 (or 413): Polar refused the request; of an ingest it has stored nothing. A retry does not help."""
 
-    :ivar problems: each problem once, in words, with the index of its event.
-    """
-
-    def __init__(self, message: str, *, problems: Sequence[EventProblem] = (), **where: Any) -> None:
-        super().__init__(message, **where)
-        self.problems = tuple(problems)
+    problems: Sequence[EventProblem] = ()
+    """Each problem once, in words, with the index of its event."""
 
 
 class PolarRateLimitError(PolarApiError):
-    """429: the organization's request budget is used up. Waiting helps.
-
-    :ivar retry_after: seconds that Polar says to wait: its whole window, 60 or 1, and not what is left of it.
-    """
+    """429: the organization's request budget is used up. Waiting helps."""
 
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float = 60.0, **where: Any) -> None:
-        super().__init__(message, **where)
-        self.retry_after = retry_after
+    retry_after: float = 60.0
+    """Seconds that Polar says to wait: its whole window, 60 or 1, and not what is left of it."""
 
 
 class PolarServerError(PolarApiError):
@@ -193,16 +180,11 @@ class PolarTransportError(PolarApiError):
     """No complete response: connection refused or reset, time-out, a truncated or unreadable body.
 
     A retry usually helps. Where something was sent, it is unknown whether the request was handled: an ingest is safe to
-    repeat only with external ids.
-
-    :ivar sent: False where nothing was sent, for no connection came about (refused, unknown host, TLS, time-out).
-    """
+    repeat only with external ids."""
 
     retryable = True
-
-    def __init__(self, message: str, *, sent: bool = True, **where: Any) -> None:
-        super().__init__(message, **where)
-        self.sent = sent
+    sent: bool = True
+    """False where nothing was sent, for no connection came about (refused, unknown host, TLS, time-out)."""
 
 
 class PolarResponseError(PolarTransportError):
@@ -216,32 +198,22 @@ class PolarResponseError(PolarTransportError):
 
 
 class PolarIncompleteError(PolarError):
-    """An export could not be proved complete.
+    """An export could not be proved complete: the API counts rows that it does not give.
 
-    The message and :attr:`missing` say what the API counts and does not give. A retry helps if the rows were on their
-    way; rows that stay missing are for Polar's support.
-
-    :ivar missing: for each discrepancy a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``.
-    """
+    A retry helps if they were on their way; rows that stay missing are for Polar's support."""
 
     retryable = True
-
-    def __init__(self, message: str, *, missing: Sequence[dict[str, Any]] = ()) -> None:
-        super().__init__(message)
-        self.missing = tuple(missing)
+    missing: Sequence[dict[str, Any]] = ()
+    """For each discrepancy a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``."""
 
 
 class PolarInvalidEventsError(PolarError):
     """Events of an ingest are invalid.
 
-    A retry does not help: fix the rows, or set them aside with ``on_invalid="skip"``.
+    A retry does not help: fix the rows, or set them aside with ``on_invalid="skip"``."""
 
-    :ivar problems: the problems found, at most the first hundred.
-    """
-
-    def __init__(self, message: str, *, problems: Sequence[EventProblem] = ()) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems)
+    problems: Sequence[EventProblem] = ()
+    """The problems found, at most the first hundred."""
 
 
 class PolarIdentityConflictError(PolarInvalidEventsError):
@@ -253,17 +225,10 @@ class PolarIdentityConflictError(PolarInvalidEventsError):
 class PolarIngestIncompleteError(PolarError):
     """Some batches of an ingest are stored and some are not; the message says which.
 
-    A retry is safe and sends the rest: stored events are recognised by their identity and not billed again.
-
-    :ivar retryable: False where what stopped it is beyond a retry (a token, a scope, an API version): fix that, and
-        run the task again.
-    """
+    A retry is safe and sends the rest: stored events are recognised by their identity and not billed again. It does not
+    help where what stopped it needs fixing first (a token, a scope, an API version): ``retryable`` is False then."""
 
     retryable = True
-
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
-        super().__init__(message)
-        self.retryable = retryable
 
 
 class PolarWaitError(PolarError):

@@ -149,7 +149,7 @@ class _Exporting:
             window,
             NO_FILTERS,
             FileLayout(),
-            server=self._client.wire.base_url,
+            server=self._client.server.base_url,
             on_incomplete=on_incomplete or self._job["on_incomplete"],
             max_concurrency=2,
             target_rows=100,

@@ -20,7 +20,7 @@ _STEP = 1024 * 1024
 
 
 class BodyError(Exception):
-    """Base of the three."""
+    """The body breaks off or is garbled."""
 
 
 class UnusableBody(BodyError):
@@ -34,18 +34,10 @@ class UnusableBody(BodyError):
         self.status = status
 
 
-class OverdueBody(BodyError, TimeoutError):
-    """The response as a whole has taken too long."""
-
-
-class BrokenBody(BodyError):
-    """The body breaks off or is garbled."""
-
-
 class Body:
     """Collects a body: ``add`` what arrives, then take :meth:`content`.
 
-    :param response: a response whose body is still to come, or one of a test's transport, which has it already.
+    :param response: a response whose body is still to come.
     :param deadline: in the clock's seconds.
     """
 
@@ -62,19 +54,16 @@ class Body:
         self._decoded: list[bytes] = []
         self._size = 0
         self._empty = True
-        if response.is_stream_consumed:
-            self._gzip = None
-            self._keep(response.content)
 
     def add(self, raw: bytes) -> None:
         """Takes in what has arrived, and decodes it.
 
-        :raises OverdueBody: the deadline has passed.
+        :raises TimeoutError: the deadline has passed.
         :raises UnusableBody: the body is larger than :data:`MAX_RESPONSE_BYTES`.
-        :raises BrokenBody: it is not the gzip that it is said to be.
+        :raises BodyError: it is not the gzip that it is said to be.
         """
         if self._clock() > self._deadline:
-            raise OverdueBody
+            raise TimeoutError
         self._empty = self._empty and not raw
         if self._gzip is None:
             self._keep(raw)
@@ -83,19 +72,19 @@ class Body:
             try:
                 self._keep(self._gzip.decompress(raw, _STEP))
             except zlib.error:
-                raise BrokenBody from None
+                raise BodyError from None
             raw = self._gzip.unconsumed_tail
 
     def content(self) -> bytes:
         """The whole body.
 
-        :raises BrokenBody: the gzip has no end.
+        :raises BodyError: the gzip has no end.
         """
         if self._gzip is not None and not self._empty:
             while not self._gzip.eof and (more := self._gzip.decompress(b"", _STEP)):
                 self._keep(more)
             if not self._gzip.eof:
-                raise BrokenBody
+                raise BodyError
         return b"".join(self._decoded)
 
     def _keep(self, decoded: bytes) -> None:

@@ -13,11 +13,13 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import httpx
 
+from airflow_provider_polar.api.limits import MAX_TEXT
 from airflow_provider_polar.api.requests import PolarRequest
+from airflow_provider_polar.api.server import Server
 from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarApiError,
@@ -56,22 +58,24 @@ _REASONS = {
     errno.ENETUNREACH: "the network is unreachable",
     errno.EHOSTUNREACH: "the host is unreachable",
 }
-
-
-class Server(NamedTuple):
-    """Where a client sends its requests, as messages name it.
-
-    :param base_url: without user and query.
-    :param connection: name of the connection that it comes from, if any.
-    :param api_version: the ``Polar-Version`` header.
-    """
-
-    base_url: str
-    connection: str | None
-    api_version: str
-
-    def __str__(self) -> str:
-        return f"{self.base_url}, connection {self.connection}" if self.connection else self.base_url
+_TRANSPORT: tuple[tuple[Any, str, bool], ...] = (
+    (httpx.ConnectTimeout, "no connection within {timeout:g} s", False),
+    (httpx.PoolTimeout, "no connection was free within {timeout:g} s", False),
+    (httpx.ProxyError, "the proxy refused", False),
+    (httpx.ConnectError, "no connection", False),
+    (
+        (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError),
+        "the request cannot be sent ({kind})",
+        False,
+    ),
+    (httpx.TimeoutException, "nothing was received or taken for {timeout:g} s", True),
+    (TimeoutError, "it was not there, whole, within {deadline:g} s", True),
+    (httpx.RemoteProtocolError, "the connection was closed before its end, or what came is not HTTP", True),
+    (httpx.HTTPError, "the connection broke", True),
+    (Exception, "its body is broken or cut short", True),
+)
+"""Why there is no complete response, and whether anything may have been sent; the first that fits."""
+E = TypeVar("E", bound=PolarApiError)
 
 
 def error_of(
@@ -81,79 +85,71 @@ def error_of(
     if 200 <= status < 300:
         return None
     brief = f"Polar responded to {request.method} {request.path} with HTTP {status}"
-    where: dict[str, Any] = {"status": status, "method": request.method, "path": request.path, "brief": brief}
+
+    def error(kind: type[E], what: str, advice: str = "", **facts: Any) -> E:
+        return _error(kind, request, server, what, advice, **{"status": status, "brief": brief, **facts})
+
     body = _body(content)
     if status == 429:
         seconds = retry_after(headers)
-        return PolarRateLimitError(
-            f"The organization's request budget at Polar is used up; Polar says to wait {seconds:g} s ({server}). "
-            "It is shared by all tokens of the organization: lower requests_per_minute",
-            retry_after=seconds,
-            **where,
-        )
+        what = f"The organization's request budget at Polar is used up; Polar says to wait {seconds:g} s"
+        advice = ". It is shared by all tokens of the organization: lower requests_per_minute"
+        return error(PolarRateLimitError, what, advice, retry_after=seconds)
     if status >= 500 or status in _TRANSIENT:
-        return PolarServerError(f"{brief} ({server}){_retry_advice(request)}", **where)
+        return error(PolarServerError, brief, _retry_advice(request))
     if body is None and _is_cut_short(headers, content):
-        return PolarTransportError(
-            f"{brief}, and the body that says why is cut short ({server}){_retry_advice(request)}",
-            **{**where, "brief": f"{brief} and a body that is cut short"},
-        )
+        cut_short = f"{brief} and a body that is cut short"
+        what = f"{brief}, and the body that says why is cut short"
+        return error(PolarTransportError, what, _retry_advice(request), brief=cut_short)
     body = body or {}
     if status == 401:
         given = "it is wrong, expired or revoked" if body.get("error") == "invalid_token" else "none was accepted"
-        return PolarAuthenticationError(
-            f"Polar refused the access token: {given} ({server}). Set a valid organization access token, made in "
-            "the same environment (production or sandbox), as the connection's password",
-            **where,
+        advice = (
+            ". Set a valid organization access token, made in the same environment (production or sandbox), as the "
+            "connection's password"
         )
+        return error(PolarAuthenticationError, f"Polar refused the access token: {given}", advice)
     if status == 403:
         scopes = _scopes(headers)
         named = " or ".join(scopes) or "one that Polar does not name"
-        return PolarScopeError(
-            f"The access token lacks a scope for {request.method} {request.path}: it needs {named} ({server})",
-            scopes=scopes,
-            **where,
-        )
+        what = f"The access token lacks a scope for {request.method} {request.path}: it needs {named}"
+        return error(PolarScopeError, what, scopes=scopes)
     if status == 404 and "error" not in body:
-        return PolarVersionError(
-            f"{request.path} is not known there: API version {server.api_version!r} or the base URL is wrong "
-            f"({server})",
-            **where,
-        )
+        what = f"{request.path} is not known there: API version {server.api_version!r} or the base URL is wrong"
+        return error(PolarVersionError, what)
     if status == 404:
-        return PolarNotFoundError(
-            f"Polar has no event {request.path.rsplit('/', 1)[-1]} ({server}); a new one becomes visible in moments",
-            **where,
-        )
+        what = f"Polar has no event {request.path.rsplit('/', 1)[-1]}"
+        return error(PolarNotFoundError, what, "; a new one becomes visible in moments")
     if status == 413:
-        return PolarValidationError(
-            f"The request's body is larger than Polar takes ({server}): send smaller batches", **where
-        )
+        return error(PolarValidationError, "The request's body is larger than Polar takes", ": send smaller batches")
     if status in (400, 411, 422):
         problems = problems_of(body.get("detail"))
         told = "; ".join(map(str, problems[:5])) or f"HTTP {status}, for no reason that can be shown"
         more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        return PolarValidationError(
-            f"Polar refused {request.method} {request.path}: {told}{more} ({server})", problems=problems, **where
-        )
-    if 300 <= status < 400:
-        return PolarApiError(f"{brief}, a redirection ({server}): the base URL is wrong", **where)
-    return PolarApiError(f"{brief} ({server})", **where)
+        what = f"Polar refused {request.method} {request.path}: {told}{more}"
+        return error(PolarValidationError, what, problems=problems)
+    redirection, advice = (", a redirection", ": the base URL is wrong") if status < 400 else ("", "")
+    return error(PolarApiError, f"{brief}{redirection}", advice)
 
 
-def transport_error(
-    request: PolarRequest, error: Exception, server: Server, *, timeout: float, deadline: float
-) -> PolarTransportError:
+def transport_error(request: PolarRequest, error: Exception, server: Server, deadline: float) -> PolarTransportError:
     """The error for a request that no complete response came to.
 
     httpx's own words are not used: they may quote headers."""
-    reason, sent = _reason(error, timeout, deadline)
-    if sent:
-        brief = f"No complete response from Polar to {request.method} {request.path}: {reason}"
-    else:
-        brief = f"Polar cannot be reached: {reason}"
-    message = f"{brief} ({server}){_retry_advice(request)}"
-    return PolarTransportError(message, sent=sent, method=request.method, path=request.path, brief=brief)
+    reason, sent = _reason(error, server.timeout, deadline)
+    to = f"No complete response from Polar to {request.method} {request.path}" if sent else "Polar cannot be reached"
+    what = f"{to}: {reason}"
+    return _error(PolarTransportError, request, server, what, _retry_advice(request), sent=sent, brief=what)
+
+
+def response_error(request: PolarRequest, status: int, reason: str, server: Server) -> PolarResponseError:
+    """The error for a response that came and cannot be used."""
+    what = f"Polar's response to {request.method} {request.path} (HTTP {status}) cannot be used: {reason}"
+    return _error(PolarResponseError, request, server, what, status=status, brief=what)
+
+
+def _error(kind: type[E], request: PolarRequest, server: Server, what: str, advice: str = "", **facts: Any) -> E:
+    return kind(f"{what} ({server}){advice}", method=request.method, path=request.path, **facts)
 
 
 def _retry_advice(request: PolarRequest) -> str:
@@ -161,36 +157,14 @@ def _retry_advice(request: PolarRequest) -> str:
     return ". A retry usually helps" if request.method == "GET" else ""
 
 
-def response_error(request: PolarRequest, status: int, reason: str, server: Server) -> PolarResponseError:
-    """The error for a response that came and cannot be used."""
-    brief = f"Polar's response to {request.method} {request.path} (HTTP {status}) cannot be used: {reason}"
-    return PolarResponseError(
-        f"{brief} ({server})", status=status, method=request.method, path=request.path, brief=brief
-    )
-
-
 def _reason(error: Exception, timeout: float, deadline: float) -> tuple[str, bool]:
     """Why there is no complete response, and whether anything may have been sent."""
-    if isinstance(error, httpx.ConnectTimeout):
-        return f"no connection within {timeout:g} s", False
-    if isinstance(error, httpx.PoolTimeout):
-        return f"no connection was free within {timeout:g} s", False
-    if isinstance(error, httpx.ProxyError):
-        code = re.match(r"[1-5]\d\d\b", str(error))
-        return "the proxy refused" + (f" with HTTP {code[0]}" if code else ""), False
-    if isinstance(error, httpx.ConnectError):
-        return _system_reason(error) or "no connection", False
-    if isinstance(error, (httpx.UnsupportedProtocol, httpx.InvalidURL, httpx.LocalProtocolError)):
-        return f"the request cannot be sent ({type(error).__name__})", False
-    if isinstance(error, httpx.TimeoutException):
-        return f"nothing was received or taken for {timeout:g} s", True
-    if isinstance(error, TimeoutError):
-        return f"it was not there, whole, within {deadline:g} s", True
-    if isinstance(error, httpx.RemoteProtocolError):
-        return "the connection was closed before its end, or what came is not HTTP", True
-    if isinstance(error, httpx.HTTPError):
-        return _system_reason(error) or "the connection broke", True
-    return "its body is broken or cut short", True
+    words, sent = next((words, sent) for kinds, words, sent in _TRANSPORT if isinstance(error, kinds))
+    if isinstance(error, httpx.NetworkError):
+        words = _system_reason(error) or words
+    elif isinstance(error, httpx.ProxyError) and (code := re.match(r"[1-5]\d\d\b", str(error))):
+        words += f" with HTTP {code[0]}"
+    return words.format(timeout=timeout, deadline=deadline, kind=type(error).__name__), sent
 
 
 def _system_reason(error: BaseException) -> str | None:
@@ -244,10 +218,8 @@ def problems_of(detail: Any) -> list[EventProblem]:
         message = _in_words(entry)
         if path[:1] == ["metadata"] and len(path) > 2 and not path[1].startswith("_"):
             # One entry for each type a value might have had: text, integer, number, boolean.
-            value_path, message = path[:2], _metadata_value(entry)
-            found.setdefault(EventProblem(".".join(value_path), message, index))
-        else:
-            found.setdefault(EventProblem(".".join(path), message, index))
+            path, message = path[:2], _metadata_value(entry)
+        found.setdefault(EventProblem(".".join(path), message, index))
     for index, variants in missing.items():
         if len(variants) == len(_VARIANTS):
             found.setdefault(EventProblem("", "needs exactly one of customer_id and external_customer_id", index))
@@ -273,9 +245,9 @@ def _field(name: Any) -> str:
 def _metadata_value(entry: Mapping[str, Any]) -> str:
     value = entry.get("input")
     if value == "":
-        return "is empty; text has 1 to 500 characters"
+        return f"is empty; text has 1 to {MAX_TEXT} characters"
     if isinstance(value, str):
-        return f"has {len(value)} characters; text has 1 to 500"
+        return f"has {len(value)} characters; text has 1 to {MAX_TEXT}"
     kind = "null" if value is None else "a list" if isinstance(value, list) else "nested"
     return f"is {kind}; values are text, numbers or booleans"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self, TypedDict
+from typing import Annotated, Any, Literal, Self, TypedDict, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from airflow_provider_polar.api.limits import INTEGERS, MAX_DEPTH, MIN_QUERY
 from airflow_provider_polar.exceptions import PolarFilterError
 from airflow_provider_polar.wording import did_you_mean
 
@@ -43,15 +44,13 @@ def unknown_filter(name: str, known: Iterable[str], having: str = "Polar has") -
     return f"filter {name}: unknown, {having}: {', '.join(known)}{did_you_mean(name, known)}"
 
 
-def _as_list(value: Any) -> Any:
-    if isinstance(value, (str, UUID)):
-        return [str(value)]
-    if isinstance(value, (tuple, set, frozenset)):
-        return sorted(map(str, value)) if isinstance(value, (set, frozenset)) else list(map(str, value))
-    return [str(v) if isinstance(v, UUID) else v for v in value] if isinstance(value, list) else value
+def _as_list(value: Any) -> list[Any]:
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=str)
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _as_text(value: Any) -> str:
+def _metadata_text(value: Any) -> str:
     """How Polar writes a metadata value when it compares it as text."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -60,13 +59,18 @@ def _as_text(value: Any) -> str:
     raise ValueError(f"a metadata filter compares text, numbers and booleans, not {type(value).__name__}")
 
 
-def _uuid_text(value: Any) -> Any:
-    if value is None:
-        return None
+def _uuid_text(value: Any) -> str:
     try:
         return str(UUID(str(value)))
     except ValueError:
         raise ValueError("is not a UUID") from None  # not quoted: it may be a customer's e-mail address
+
+
+def _from_json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
 
 
 def _is_rendered_nothing(value: Any) -> bool:
@@ -99,15 +103,12 @@ class ListFilters(NameFilters, total=False):
     depth: int | None
 
 
+T = TypeVar("T")
 # An empty list would be sent as no parameter at all, and then Polar returns everything.
-OneOrMore = Annotated[list[Annotated[StrictStr, Field(min_length=1)]], BeforeValidator(_as_list), Field(min_length=1)]
+OneOrMore = Annotated[list[T], BeforeValidator(_as_list), Field(min_length=1)]
+Text = Annotated[StrictStr, Field(min_length=1), BeforeValidator(lambda it: str(it) if isinstance(it, UUID) else it)]
+MetadataText = Annotated[str, Field(min_length=1), BeforeValidator(_metadata_text)]
 OneUuid = Annotated[str, BeforeValidator(_uuid_text)]
-Uuids = Annotated[
-    list[OneUuid],
-    BeforeValidator(_as_list),
-    Field(min_length=1),
-]
-Sources = Annotated[list[Literal["system", "user"]], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class FilterClause(BaseModel):
@@ -130,7 +131,7 @@ class FilterClause(BaseModel):
     def _fits_32_bits(cls, value: Any) -> Any:
         if not isinstance(value, (bool, int, str)):
             raise ValueError(f"is text, a 32-bit integer or a boolean, not {type(value).__name__}")
-        if isinstance(value, int) and not -(2**31) <= value < 2**31:
+        if isinstance(value, int) and value not in INTEGERS:
             raise ValueError(f"{value} does not fit Polar's 32-bit integer")
         return value
 
@@ -140,7 +141,7 @@ class FilterClause(BaseModel):
             found = "no event" if self.operator == "eq" else "every event"
             raise ValueError(
                 f"Polar finds {found} with {self.operator} and a boolean; the filter "
-                f'metadata={{"KEY": "{_as_text(self.value)}"}} compares it as text'
+                f'metadata={{"KEY": "{_metadata_text(self.value)}"}} compares it as text'
             )
         return self
 
@@ -156,9 +157,7 @@ class FilterGroup(BaseModel):
 
 
 def _kind(value: Any) -> str:
-    return (
-        "group" if isinstance(value, FilterGroup) or (isinstance(value, Mapping) and "clauses" in value) else "clause"
-    )
+    return "group" if hasattr(value, "clauses") or (isinstance(value, Mapping) and "clauses" in value) else "clause"
 
 
 # Told apart beforehand, so that a mistake in one is not told as one of the other, too.
@@ -191,43 +190,17 @@ class EventFilters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: OneOrMore | None = None
-    source: Sources | None = None
-    customer_id: Uuids | None = None
-    external_customer_id: OneOrMore | None = None
-    organization_id: Uuids | None = None
+    name: OneOrMore[Text] | None = None
+    source: OneOrMore[Literal["system", "user"]] | None = None
+    customer_id: OneOrMore[OneUuid] | None = None
+    external_customer_id: OneOrMore[Text] | None = None
+    organization_id: OneOrMore[OneUuid] | None = None
     meter_id: OneUuid | None = None
-    metadata: dict[str, list[str]] | None = None
-    filter: FilterGroup | None = None
-    query: str | None = Field(default=None, min_length=3)
+    metadata: Annotated[dict[Text, OneOrMore[MetadataText]], Field(min_length=1)] | None = None
+    filter: Annotated[FilterGroup, BeforeValidator(_from_json)] | None = None
+    query: str | None = Field(default=None, min_length=MIN_QUERY)
     parent_id: OneUuid | None = None
-    depth: int | None = Field(default=None, ge=0, le=5)
-
-    @field_validator("metadata", mode="before")
-    @classmethod
-    def _metadata_as_text(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        if not value:
-            raise ValueError("an empty metadata filter would return every event; leave it out instead")
-        many = {key: list(v) if isinstance(v, (list, tuple, set)) else [v] for key, v in value.items()}
-        if empty := [key for key, values in many.items() if not values]:
-            raise ValueError(f"metadata key {empty[0]!r} has no value to compare with")
-        texts = {key: [_as_text(v) for v in values] for key, values in many.items()}
-        # Polar takes in no empty texts: such a filter is a template that rendered to nothing.
-        if empty := [key for key, values in texts.items() if not key or "" in values]:
-            raise ValueError(f"metadata key {empty[0]!r} is empty or is compared with empty text")
-        return texts
-
-    @field_validator("filter", mode="before")
-    @classmethod
-    def _filter_from_json(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            try:
-                return json.loads(value)
-            except ValueError as error:
-                raise ValueError(f"not JSON: {error}") from None
-        return value
+    depth: int | None = Field(default=None, ge=0, le=MAX_DEPTH)
 
     @model_validator(mode="after")
     def _query_needs_organization(self) -> Self:

@@ -97,6 +97,13 @@ class Pacer:
                 return None
             return max(0.0, moment - self._clock())
 
+    @property
+    def load(self) -> float:
+        """Share of the budget that the last minute has taken, and what waits for its moment; 0 without a budget."""
+        with self._lock:
+            since = self._clock() - self._span
+            return sum(moment > since for moment in self._moments) / self._most if self._most else 0.0
+
     def is_new_long_wait(self, delay: float) -> bool:
         """Whether a wait is worth a line in the log: a long one, and the first since the last short one."""
         with self._lock:

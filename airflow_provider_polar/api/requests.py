@@ -14,19 +14,13 @@ from uuid import UUID
 import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters, NameFilters, Params, unknown_filter
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST, MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarFilterError
 
 EventSorting = Literal["timestamp", "-timestamp"]
 NameSorting = Literal[
     "name", "-name", "occurrences", "-occurrences", "first_seen", "-first_seen", "last_seen", "-last_seen"
 ]
-
-MAX_LIMIT = 100
-"""Rows of a page at most; Polar silently takes more as this."""
-MAX_BODY_BYTES = 10_485_760
-"""Bytes of an ingest request at most (413 above)."""
-MAX_EVENTS_PER_REQUEST = 32_767
-"""Events of an ingest request at most (a 500 above)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +37,10 @@ class PolarRequest:
     repeatable: bool = True
 
     @property
-    def query(self) -> bytes:
-        """The parameters as the query of a URL, percent-encoded."""
-        return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in self.params]).encode("ascii")
+    def target(self) -> bytes:
+        """The path, and the parameters as a query, percent-encoded."""
+        query = "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in self.params])
+        return (f"{self.path}?{query}" if query else self.path).encode("ascii")
 
 
 @lru_cache(4096)

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long. tenacity does the looping, these are its decisions."""
+"""When a request is sent again, and after how long."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-import tenacity
 
 from airflow_provider_polar.api.requests import PolarRequest
 from airflow_provider_polar.exceptions import PolarApiError, PolarRateLimitError
@@ -40,12 +37,11 @@ class Retries:
         if (self.attempts is not None and self.attempts < 1) or min(waits) < 0:
             raise ValueError("attempts must be at least 1, seconds not negative")
 
-    def wait(self, state: tenacity.RetryCallState) -> float:
-        """Seconds before the next attempt."""
-        error = state.outcome.exception() if state.outcome else None
+    def wait(self, error: PolarApiError, number: int) -> float:
+        """Seconds before the next attempt, the n-th (from 1) having failed."""
         if isinstance(error, PolarRateLimitError) and error.retry_after > 0:
             return error.retry_after + random.uniform(0, 0.05)  # noqa: S311
-        ceiling = min(self.maximum, self.initial * 2.0 ** min(state.attempt_number - 1, 30))
+        ceiling = min(self.maximum, self.initial * 2.0 ** min(number - 1, 30))
         return random.uniform(ceiling / 2, ceiling)  # noqa: S311
 
 
@@ -56,6 +52,7 @@ class Attempts:
     """The attempts at one request: whether there is another one, and when.
 
     :param tell: called before each pause with the error, the seconds of the pause and the number of the retry.
+    :ivar sent_at: when the present attempt was sent, in the clock's seconds.
     """
 
     def __init__(
@@ -66,56 +63,38 @@ class Attempts:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.request = request
         self._retries = retries
         self._most = retries.attempts if request.repeatable else 1
         self._patience = PATIENCE if retries.patience is None else retries.patience
         self._rate_limit_patience = _RATE_LIMIT_PATIENCE
         self._tell = tell
         self._clock = clock
+        self._failed = 0
         self.sent_at = clock()
 
     def sending(self) -> None:
         """To be called when an attempt has waited for the budget and is sent."""
         self.sent_at = self._clock()
 
-    def controls(self) -> dict[str, Any]:
-        """The arguments of ``tenacity.Retrying`` and ``tenacity.AsyncRetrying``."""
-        return {
-            "retry": tenacity.retry_if_exception(is_retryable),
-            "wait": self._wait,
-            "stop": self._stop,
-            "before_sleep": self._before_sleep,
-            "reraise": True,
-        }
+    def pause_after(self, error: PolarApiError) -> float:
+        """Seconds to wait before the next attempt, the present one having failed.
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        pause = self._retries.wait(state)
-        # The last attempt comes at the end of the patience and not long before it.
-        return pause if _is_rate_limit(state) else min(pause, max(self._patience, 0.0))
-
-    def _stop(self, state: tenacity.RetryCallState) -> bool:
-        if self._most is not None and state.attempt_number >= self._most:
-            return True
-        if _is_rate_limit(state):
-            return self._rate_limit_patience <= 0
-        self._patience -= self._clock() - self.sent_at
-        return self._patience <= 0
-
-    def _before_sleep(self, state: tenacity.RetryCallState) -> None:
-        pause = state.upcoming_sleep
-        if _is_rate_limit(state):
+        :raises PolarApiError: the same error, where there is no next attempt.
+        """
+        self._failed += 1
+        if not error.retryable or self._failed == self._most:
+            raise error
+        pause = self._retries.wait(error, self._failed)
+        if isinstance(error, PolarRateLimitError):
+            left = self._rate_limit_patience
             self._rate_limit_patience -= pause
         else:
-            self._patience -= pause
-        error = state.outcome.exception() if state.outcome else None
-        if isinstance(error, PolarApiError):
-            self._tell(error, pause, state.attempt_number)
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same request, sent again, may succeed."""
-    return isinstance(error, PolarApiError) and error.retryable
-
-
-def _is_rate_limit(state: tenacity.RetryCallState) -> bool:
-    return state.outcome is not None and isinstance(state.outcome.exception(), PolarRateLimitError)
+            left = self._patience - (self._clock() - self.sent_at)
+            # The last attempt comes at the end of the patience and not long before it.
+            pause = min(pause, max(left, 0.0))
+            self._patience = left - pause
+        if left <= 0:
+            raise error
+        self._tell(error, pause, self._failed)
+        return pause

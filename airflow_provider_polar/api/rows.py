@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,18 +59,15 @@ class _Page(msgspec.Struct):
     pagination: _Pagination
 
 
+@dataclass(slots=True)
 class RowPage:
     """A list response: its rows in the order given, and the API's count for the whole request.
 
-    :ivar rows: the events, :class:`EventRow`.
-    :ivar total_count: what the analytics store counts; 0 on a page beyond the last.
+    :param total_count: what the analytics store counts; 0 on a page beyond the last.
     """
 
-    __slots__ = ("rows", "total_count")
-
-    def __init__(self, rows: list[EventRow], total_count: int) -> None:
-        self.rows = rows
-        self.total_count = total_count
+    rows: list[EventRow]
+    total_count: int
 
     @classmethod
     def decode(cls, body: bytes) -> RowPage:
@@ -83,8 +81,7 @@ class RowPage:
             page = _PAGE.decode(body)
             return cls([EventRow(values) for values in page.items], page.pagination.total_count)
         except (msgspec.MsgspecError, KeyError, OverflowError, UnicodeDecodeError) as error:
-            said = "bytes that are no UTF-8" if isinstance(error, UnicodeDecodeError) else error
-            raise ValueError(f"not a list of events: {said}") from None
+            raise ValueError(f"not a list of events: {error}") from None
 
 
 _PAGE = msgspec.json.Decoder(_Page)

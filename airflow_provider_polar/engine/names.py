@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.api.filters import NameFilters, unknown_filter
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.models import EventName
-from airflow_provider_polar.api.requests import MAX_LIMIT
 from airflow_provider_polar.exceptions import PolarFilterError
 
 if TYPE_CHECKING:
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
 KNOWN = (*NameFilters.__annotations__, "sorting")
 
 
-def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
-    """Each name once, in the order requested (by name where none is: an order that new events do not change).
+def check_filters(filters: Mapping[str, Any]) -> None:
+    """Refuses an unknown filter, which Polar would ignore.
 
-    :raises PolarFilterError: an unknown filter, which Polar would ignore.
+    :raises PolarFilterError: naming it and those that there are.
     """
     if unknown := sorted(set(filters) - set(KNOWN)):
         raise PolarFilterError(unknown_filter(unknown[0], KNOWN, "event names have"))
+
+
+def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
+    """Each name once, in the order requested (by name where none is: an order that new events do not change).
+
+    :raises PolarFilterError: an unknown filter.
+    """
+    check_filters(filters)
     return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
 
 

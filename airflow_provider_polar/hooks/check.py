@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from airflow_provider_polar.exceptions import (
-    PolarError,
-    PolarRateLimitError,
-    PolarScopeError,
-    PolarVersionError,
-)
-
-if TYPE_CHECKING:
-    from airflow_provider_polar.api.client import PolarClient
-    from airflow_provider_polar.hooks.settings import ConnectionSettings
+from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.api.retrying import NO_RETRIES
+from airflow_provider_polar.exceptions import PolarError, PolarRateLimitError, PolarScopeError, PolarVersionError
+from airflow_provider_polar.hooks.settings import ConnectionSettings
+from airflow_provider_polar.wording import number_of
 
 
 def check_connection(read_settings: Callable[[], ConnectionSettings]) -> tuple[bool, str]:
@@ -39,10 +33,6 @@ def check_connection(read_settings: Callable[[], ConnectionSettings]) -> tuple[b
 
 
 def _check(settings: ConnectionSettings) -> tuple[bool, str]:
-    from airflow_provider_polar.api.client import PolarClient
-    from airflow_provider_polar.api.retrying import NO_RETRIES
-    from airflow_provider_polar.wording import number_of
-
     with PolarClient(**settings.client_options(), retries=NO_RETRIES) as client:
         try:
             count = client.list(limit=1, organization_id=settings.organization_id).pagination.total_count
@@ -53,19 +43,12 @@ def _check(settings: ConnectionSettings) -> tuple[bool, str]:
                 f"{settings.base_url} responds, but does not know Polar's Events API in version "
                 f"{settings.api_version!r}: check API Version and Base URL"
             )
-        writing = _may_write(client)
-    place = f"{settings.base_url} (API version {settings.api_version})"
+        works, needs = "reading and ingesting work", ""
+        try:
+            client.ingest([])
+        except PolarScopeError:
+            works, needs = "reading works", "; ingesting needs the scope events:write"
     visible = f"{number_of(count, 'event')} {'is' if count == 1 else 'are'} visible"
     if settings.organization_id and not count:
         visible = f"no event of organization {settings.organization_id} is visible"
-    if writing:
-        return True, f"Connected to {place}: reading and ingesting work; {visible}"
-    return True, f"Connected to {place}: reading works; {visible}; ingesting needs the scope events:write"
-
-
-def _may_write(client: PolarClient) -> bool:
-    try:
-        client.ingest([])
-    except PolarScopeError:
-        return False
-    return True
+    return True, f"Connected to {settings.base_url} (API version {settings.api_version}): {works}; {visible}{needs}"

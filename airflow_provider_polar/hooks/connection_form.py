@@ -13,6 +13,7 @@ from airflow_provider_polar.environments import (
     ENVIRONMENTS,
 )
 
+CONN_TYPE = "polar"
 _PRODUCTION, _SANDBOX = ENVIRONMENTS["production"], ENVIRONMENTS["sandbox"]
 HIDDEN = ["schema", "login", "extra"]
 # Port stays visible: without one, the Test button of Airflow 3.3.1 and 3.3.2 only says "Bad Request"

@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
 from airflow_provider_polar.exceptions import PolarConnectionNotFoundError
 from airflow_provider_polar.hooks import connection_form
-from airflow_provider_polar.hooks.settings import CONN_TYPE, ConnectionSettings
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient, PolarClient
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.api.retrying import Retries
+    from airflow_provider_polar.hooks.settings import ConnectionSettings
 
 
 class PolarHook(BaseHook):
@@ -36,7 +36,7 @@ class PolarHook(BaseHook):
 
     conn_name_attr = "polar_conn_id"
     default_conn_name = "polar_default"
-    conn_type = CONN_TYPE
+    conn_type = connection_form.CONN_TYPE
     hook_name = "Polar"
 
     def __init__(
@@ -102,6 +102,8 @@ class PolarHook(BaseHook):
             ) from None
 
     def _settings(self, connection: Connection) -> ConnectionSettings:
+        from airflow_provider_polar.hooks.settings import ConnectionSettings
+
         return ConnectionSettings.read(connection).with_budget(self.requests_per_minute)
 
     @cached_property

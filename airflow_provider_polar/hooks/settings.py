@@ -4,55 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
+from airflow_provider_polar.api.server import Server, is_local
 from airflow_provider_polar.environments import (
-    DEFAULT_API_VERSION,
     DEFAULT_ENVIRONMENT,
-    DEFAULT_TIMEOUT,
     ENVIRONMENTS,
 )
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from airflow_provider_polar.hooks.connection_form import CONN_FIELDS
+from airflow_provider_polar.hooks.connection_form import CONN_FIELDS, CONN_TYPE
+from airflow_provider_polar.wording import did_you_mean
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-CONN_TYPE = "polar"
 _SHORTER_THAN_A_TOKEN = 12
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectionSettings:
+class ConnectionSettings(Server):
     """A connection's settings.
 
-    :param conn_id: the connection's id, for messages.
-    :param token: organization access token; never shown.
-    :param base_url: of Polar's API.
     :param environment: ``production`` or ``sandbox``; decides the base URL where the connection has no host.
     :param organization_id: the organization meant where the token may see several.
-    :param api_version: the ``Polar-Version`` header.
-    :param requests_per_minute: the budget.
-    :param timeout: seconds.
-    :param allow_http: whether a server that is not local may be reached without TLS.
-    :param at_once: share of the budget that may go at once; None for the client's own.
     """
 
-    conn_id: str
-    token: str = field(repr=False)
-    base_url: str
+    requests_per_minute: float = ENVIRONMENTS[DEFAULT_ENVIRONMENT].budget
     environment: str = DEFAULT_ENVIRONMENT
     organization_id: str | None = None
-    api_version: str = DEFAULT_API_VERSION
-    requests_per_minute: float = ENVIRONMENTS[DEFAULT_ENVIRONMENT].budget
-    timeout: float = DEFAULT_TIMEOUT
-    allow_http: bool = False
-    at_once: float | None = None
 
     @classmethod
     def read(cls, connection: Connection) -> ConnectionSettings:
@@ -75,22 +59,10 @@ class ConnectionSettings:
                 f"{where} has no password: it holds the organization access token (polar_oat_...)"
             )
         values = _extra(connection.extra, where)
-        environment = str(values.get("environment", DEFAULT_ENVIRONMENT))
-        if environment not in ENVIRONMENTS:
-            raise PolarConfigurationError(
-                f"{where}: environment is {_quoted(environment)}, not {' or '.join(ENVIRONMENTS)}"
-            )
-        return cls(
-            conn_id=connection.conn_id,
-            token=token,
-            base_url=_base_url(connection, environment, where),
-            environment=environment,
-            organization_id=_uuid(values.get("organization_id"), where),
-            api_version=str(values.get("api_version", DEFAULT_API_VERSION)),
-            requests_per_minute=_positive(values, "requests_per_minute", ENVIRONMENTS[environment].budget, where),
-            timeout=_positive(values, "timeout", DEFAULT_TIMEOUT, where),
-            allow_http=_true_or_false(values, "allow_http", where),
-        )
+        environment = ENVIRONMENTS[values.setdefault("environment", DEFAULT_ENVIRONMENT)]
+        values.setdefault("requests_per_minute", environment.budget)
+        base_url = _base_url(connection, where) or environment.base_url
+        return cls(token=token, connection=connection.conn_id, base_url=base_url, **values)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -109,22 +81,37 @@ class ConnectionSettings:
 
     def client_options(self) -> dict[str, Any]:
         """Arguments of either client."""
-        return {
-            "token": self.token,
-            "base_url": self.base_url,
-            "api_version": self.api_version,
-            "timeout": self.timeout,
-            "requests_per_minute": self.requests_per_minute,
-            "connection": self.conn_id,
-            "allow_http": self.allow_http,
-            **({} if self.at_once is None else {"at_once": self.at_once}),
-        }
+        return {one.name: getattr(self, one.name) for one in fields(Server)}
+
+
+def _environment(value: Any) -> str:
+    return {name: name for name in ENVIRONMENTS}[str(value)]
+
+
+def _positive(value: Any) -> float:
+    if 0 < (number := float(value)) < float("inf"):
+        return number
+    raise ValueError
+
+
+def _true_or_false(value: Any) -> bool:
+    # A connection that is kept as a URI has its extras as text.
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+_READERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "environment": (_environment, " or ".join(ENVIRONMENTS)),
+    "organization_id": (lambda value: str(UUID(str(value))), "a UUID"),
+    "api_version": (str, "text"),
+    "requests_per_minute": (_positive, "a positive number"),
+    "timeout": (_positive, "a positive number"),
+    "allow_http": (_true_or_false, "true or false"),
+}
+"""What a field's value becomes, and what it is when it is right."""
 
 
 def _extra(text: str | None, where: str) -> dict[str, Any]:
     """The fields that are set. A connection goes to production unless told otherwise, so nothing is passed over."""
-    from airflow_provider_polar.wording import did_you_mean
-
     try:
         extra = json.loads(text) if text and text.strip() else {}
     except ValueError:
@@ -134,15 +121,23 @@ def _extra(text: str | None, where: str) -> dict[str, Any]:
     if unknown := [name for name in extra if name not in CONN_FIELDS]:
         said = ", ".join(f"{name} is an unknown extra{did_you_mean(name, CONN_FIELDS)}" for name in unknown)
         raise PolarConfigurationError(f"{where}: {said}; a connection to Polar has {', '.join(CONN_FIELDS)}")
-    return {name: value for name, value in extra.items() if value not in (None, "")}
+    values = {name: value for name, value in extra.items() if value not in (None, "")}
+    for name, value in values.items():
+        read, right = _READERS[name]
+        try:
+            values[name] = read(value)
+        except (TypeError, ValueError, KeyError):
+            # Of what may be an access token in the wrong field only its length is told.
+            length = len(str(value))
+            told = repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
+            raise PolarConfigurationError(f"{where}: {name} is {told}, not {right}") from None
+    return values
 
 
-def _base_url(connection: Connection, environment: str, where: str) -> str:
-    from airflow_provider_polar.api.wire import is_local
-
+def _base_url(connection: Connection, where: str) -> str | None:
     host = (connection.host or "").strip()
     if not host:
-        return ENVIRONMENTS[environment].base_url
+        return None
     try:
         url = urlsplit(host if "://" in host else f"//{f'[{host}]' if _is_ipv6(host) else host}")
         port = url.port or connection.port
@@ -166,36 +161,3 @@ def _is_ipv6(host: str) -> bool:
         return ip_address(host).version == 6
     except ValueError:
         return False
-
-
-def _uuid(value: Any, where: str) -> str | None:
-    if value is None:
-        return None
-    try:
-        return str(UUID(str(value)))
-    except ValueError:
-        raise PolarConfigurationError(f"{where}: organization_id is {_quoted(value)}, not a UUID") from None
-
-
-def _quoted(value: Any) -> str:
-    """A field's value for a message; of one that may be an access token in the wrong field only how long it is."""
-    length = len(str(value))
-    return repr(value) if length <= _SHORTER_THAN_A_TOKEN else f"a text of {length} characters"
-
-
-def _positive(values: Mapping[str, Any], name: str, default: float, where: str) -> float:
-    try:
-        number = float(values.get(name, default))
-    except (TypeError, ValueError):
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values.get(name))}, not a positive number")
-    return number
-
-
-def _true_or_false(values: Mapping[str, Any], name: str, where: str) -> bool:
-    # A connection that is kept as a URI has its extras as text.
-    value = str(values.get(name, False)).lower()
-    if value not in ("true", "false"):
-        raise PolarConfigurationError(f"{where}: {name} is {_quoted(values[name])}, not true or false")
-    return value == "true"

@@ -1,22 +1,26 @@
-"""What the operators share: the hook, waiting, building an export and telling of it, and how errors end a task."""
+"""What the operators share: parameters, the hook, the run's window, publishing exports, and how errors end a task."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
 
-from airflow_provider_polar.exceptions import PolarDestinationError, PolarError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError, PolarError
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.links.polar import show_manifest
-from airflow_provider_polar.operators._storage import storage_path
+from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
+from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.parameters import Parser, is_templated, optional, positive_number
 
 if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, ObjectStoragePath
+
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.engine.exporting.export import WindowExport
     from airflow_provider_polar.engine.exporting.manifest import Manifest
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.files.storage import Directory
     from airflow_provider_polar.engine.reading.reader import CompleteReader
     from airflow_provider_polar.engine.window import EventWindow
+    from airflow_provider_polar.windows import CalendarWindow
 
 _MAX_LINEAGE = 100
 
@@ -45,49 +50,234 @@ def failing_clearly(*retried: type[PolarError]) -> Iterator[None]:
 
 
 class PolarOperator(BaseOperator):
-    """An operator that works through a connection of type ``polar``."""
+    """An operator that works through a connection of type ``polar``.
 
+    :param polar_conn_id: the connection (templated).
+    :param requests_per_minute: request budget of this task, in place of the connection's (templated). Polar's limit is
+        shared by the whole organization, its shop included.
+    :raises PolarConfigurationError: at once, for a parameter that is wrong and not templated.
+    """
+
+    template_fields: Sequence[str] = ("polar_conn_id", "requests_per_minute")
     ui_color = "#e8eefc"
-    polar_conn_id: str
-    requests_per_minute: float | None = None
+
+    def __init__(
+        self,
+        *,
+        polar_conn_id: str = PolarHook.default_conn_name,
+        requests_per_minute: float | str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.polar_conn_id = polar_conn_id
+        self.requests_per_minute = requests_per_minute
 
     @cached_property
     def hook(self) -> PolarHook:
         """The hook of the connection, with the task's own request budget if it has one."""
-        return PolarHook(self.polar_conn_id, requests_per_minute=self.requests_per_minute)
+        return PolarHook(self.polar_conn_id, requests_per_minute=self._parsed("requests_per_minute"))
+
+    def _parsers(self) -> dict[str, Parser]:
+        """What each parameter is read by; it imports what it needs only when it is called."""
+        return {"requests_per_minute": optional(positive_number)}
+
+    def _parsed(self, name: str) -> Any:
+        """What the value of a parameter means."""
+        return self._parsers()[name](getattr(self, name), name)
+
+    def _check(self) -> None:
+        """Refuses what is wrong and not templated; a constructor ends with it."""
+        # A worker makes the operator of a mapped task, and an error here would be retried; _connected() judges it.
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        with self._named():
+            for name in self._parsers():
+                if not is_templated(getattr(self, name)):
+                    self._parsed(name)
+            self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuses parameters that are not templated and do not go together."""
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Puts the task's name before an error, since Airflow's import errors show no line of the DAG file."""
+        try:
+            yield
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
 
     @contextmanager
     def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
         """The hook, which is closed in the end; errors end the task as :func:`failing_clearly` says."""
         with failing_clearly(*retried), closing(self.hook) as hook:
+            self._prepare()
             yield hook
+
+    def _prepare(self) -> None:
+        """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
+        for name in self._parsers():
+            self._parsed(name)
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader
 
         return CompleteReader(self.hook.get_conn(), filters)
 
+
+class PolarWindowOperator(PolarOperator):
+    """An operator that works on the events of a window of time.
+
+    :param start: first moment of the window, aware datetime or ISO 8601 text with a zone (templated).
+    :param end: first moment after it (templated). Without both, the window follows the run; see
+        :func:`airflow_provider_polar.windows.resolve_window`.
+    :param window: length of the window, where the run gives only its one end (templated).
+    :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters` or the same as a dict (templated).
+    :param settle: how long the window must have been over before it is read, for events on their way: a timedelta,
+        seconds, or text such as ``"2 minutes"`` (templated). The task waits for the rest of it.
+    :param deferrable: wait for ``settle`` in the triggerer, without a worker slot. Default: Airflow's own setting
+        ``[operators] default_deferrable``.
+    """
+
+    template_fields: Sequence[str] = (*PolarOperator.template_fields, "start", "end", "window", "filters", "settle")
+    operator_extra_links: Sequence[BaseOperatorLink] = (PolarEventsLink(),)
+
+    def __init__(
+        self,
+        *,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        window: timedelta | float | str | CalendarWindow | None = None,
+        filters: EventFilters | Mapping[str, Any] | None = None,
+        settle: timedelta | float | str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.start = start
+        self.end = end
+        self.window = window
+        self.filters = filters
+        self.settle = settle
+        self.deferrable = deferrable
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.engine.window import aware
+        from airflow_provider_polar.windows.lengths import parse_duration, parse_length
+
+        return super()._parsers() | {
+            "start": optional(aware),
+            "end": optional(aware),
+            "window": optional(parse_length),
+            "filters": parse_filters,
+            "settle": optional(parse_duration),
+        }
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        bounds = [self.start, self.end]
+        if bounds != [None, None] and not is_templated([*bounds, self.window]):
+            from airflow_provider_polar.windows.choice import choose_window
+            from airflow_provider_polar.windows.facts import RunFacts
+            from airflow_provider_polar.windows.schedules import Schedule
+
+            # Whether start, end and window= agree is seen at a run: it may depend on the schedule's time zone.
+            length = self._parsed("window") if None in bounds else None
+            choose_window(RunFacts("", "", "", Schedule.of(None)), start=self.start, end=self.end, window=length)
+
+    def execute(self, context: Context) -> Any:
+        """Works on the run's window.
+
+        :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
+        :raises PolarApiError: Polar failed; a retry may help.
+        """
+        from airflow_provider_polar.windows import resolve_window
+
+        with self._connected() as hook:
+            settle, length = self._parsed("settle"), self._parsed("window")
+            window = resolve_window(context, start=self.start, end=self.end, window=length, settle=settle)
+            filters = hook.filters(self.filters)
+            show_events(context, hook.settings.environment, window=window, filters=filters)
+            self._settle(window, settle)
+            return self._work(context, window, filters)
+
+    def execute_settled(self, context: Context, event: Any = None, window: dict[str, str] | None = None) -> Any:  # noqa: ARG002
+        """Goes on after a deferral, with the window that has settled meanwhile; see :meth:`execute`."""
+        from airflow_provider_polar.engine.window import EventWindow
+
+        if window is None:  # dag.test() of Airflow hands nothing on but the event
+            return self.execute(context)
+        with self._connected() as hook:
+            return self._work(context, EventWindow.from_dict(window), hook.filters(self.filters))
+
+    @abstractmethod
+    def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> Any:
+        """Does the operator's own work, on a window that has settled; what it returns is the task's result."""
+
     def _settle(self, window: EventWindow, settle: timedelta | None) -> None:
         """Waits until the window has been over for as long as ``settle`` says."""
-        if settle is None:
+        moment = window.end + (settle or timedelta(0))
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+        if seconds <= 0:
             return
-        seconds = (window.end + settle - datetime.now(UTC)).total_seconds()
-        if seconds > 0:
-            self.log.info("%s has to settle: waiting %.0f s", window, seconds)
-            time.sleep(seconds)
+        if settle is None:
+            self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
+            return
+        self.log.info("%s has to settle: waiting %.0f s%s", window, seconds, ", deferred" if self.deferrable else "")
+        if self.deferrable:
+            from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+            # What a template says of the window may be another one by then, so the window itself is handed on.
+            kept = {"window": window.to_dict()}
+            self.defer(trigger=DateTimeTrigger(moment=moment), method_name="execute_settled", kwargs=kept)
+        time.sleep(seconds)
 
 
-class PolarExportingOperator(PolarOperator):
-    """An operator that works on the exports in a directory."""
+class PolarDirectoryOperator(PolarOperator):
+    """An operator that works on the exports in a directory.
 
-    destination: Any
-    destination_conn_id: str | None
-    partition_key: str | None = None
+    :param destination: directory in object storage, as text or ``ObjectStoragePath`` (templated): the files of all
+        windows, filters and layouts may share it, the events of two organizations may not.
+    :param destination_conn_id: Airflow connection of the store; None for the path's own, or none (templated).
+    """
+
+    def __init__(
+        self, *, destination: str | ObjectStoragePath, destination_conn_id: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {"destination": check_path}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._directory()
 
     def _directory(self) -> Directory:
         from airflow_provider_polar.engine.files.storage import Directory
 
         return Directory(storage_path(self.destination, self.destination_conn_id))
+
+
+class PolarPublishingOperator(PolarDirectoryOperator):
+    """An operator that publishes an export.
+
+    Returns plain JSON: ``manifest`` (its full path), ``rows``, ``files`` (their number), ``start`` and ``end`` (ISO
+    8601, UTC), ``requests`` (sent by this attempt), ``complete``. The events of the task's asset ``outlets`` say
+    ``window``, ``rows``, ``files``, ``manifest`` and ``complete``.
+
+    :param partition_key: partition key for the asset events of a run that is not itself partitioned (templated),
+        ``strftime`` fields being the window's start, e.g. ``%Y-%m-%d``. Airflow 3.3 and newer; such events start
+        partitioned DAGs only.
+    """
+
+    operator_extra_links: Sequence[BaseOperatorLink] = (PolarEventsLink(), PolarManifestLink())
+
+    def __init__(self, *, partition_key: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.partition_key = partition_key
 
     def _window_export(
         self,
@@ -100,7 +290,7 @@ class PolarExportingOperator(PolarOperator):
     ) -> WindowExport:
         from airflow_provider_polar.engine.exporting.export import WindowExport
 
-        server = f"{self.hook.get_conn().wire.base_url} {self.polar_conn_id}"
+        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
         return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
 
     def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
@@ -112,9 +302,12 @@ class PolarExportingOperator(PolarOperator):
         for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
             collector.add_output_asset(context=self, uri=directory.url_of(path))
 
-    def _result(self, manifest: Manifest, path: str) -> dict[str, Any]:
-        """What an export returns."""
-        return {
+    def _published(self, context: Any, manifest: Manifest, path: str, directory: Directory) -> dict[str, Any]:
+        """The task's result, once its link, its assets and the watermark have been told of the export."""
+        from airflow_provider_polar.assets.emission import emit_export
+        from airflow_provider_polar.windows import advance_watermark
+
+        result = {
             "manifest": path,
             "rows": manifest.rows,
             "files": len(manifest.files),
@@ -122,12 +315,26 @@ class PolarExportingOperator(PolarOperator):
             "requests": self.hook.get_conn().requests_sent,
             "complete": manifest.complete,
         }
-
-    def _announce(self, context: Any, window: EventWindow, directory: Directory, result: Mapping[str, Any]) -> None:
-        """Tells the link, the assets and the watermark of an export that is published."""
-        from airflow_provider_polar.assets.emission import emit_export
-        from airflow_provider_polar.windows import advance_watermark
-
-        show_manifest(context, result["manifest"])
+        show_manifest(context, path)
         emit_export(context, result, destination=directory.url, partition_key=self.partition_key)
-        advance_watermark(context, window)
+        advance_watermark(context, manifest.window)
+        return result
+
+
+def parse_filters(value: Any, name: str) -> EventFilters:  # noqa: ARG001
+    """The filters of events that a parameter means."""
+    from airflow_provider_polar.api.filters import EventFilters
+
+    return EventFilters.parse(value)
+
+
+def in_words(filters: EventFilters) -> str:
+    """Filters as a log tells them."""
+    given = filters.to_dict()
+    return f"the filters {given}" if given else "no filters"
+
+
+def some(windows: Sequence[EventWindow]) -> str:
+    """The first ten of windows, and how many more there are."""
+    more = f" and {len(windows) - 10} more" if len(windows) > 10 else ""
+    return ", ".join(map(str, windows[:10])) + more

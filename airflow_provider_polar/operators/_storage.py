@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.engine.files.packages import file_system
+from airflow_provider_polar.engine.files.uris import StorageUri
 from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.parameters import is_nothing
+
+
+def check_path(value: Any, name: str) -> None:
+    """Refuses by its text alone, without a look at the store, what is no path in object storage.
+
+    :raises PolarConfigurationError: it is empty or relative.
+    """
+    # What a template makes of nothing would otherwise be a folder of that name on the worker.
+    if not isinstance(value, (str, ObjectStoragePath)) or is_nothing(str(value)):
+        raise PolarConfigurationError(f"{name} is {value!r}; it is a path in object storage, as text")
+    uri = StorageUri.parse(str(value))
+    if uri.is_on_disk and not uri.path.startswith("/"):
+        raise PolarConfigurationError(
+            f"{name} is {str(value)!r}, a path relative to wherever the worker runs: begin it with / or with a store, "
+            "as in s3://bucket/folder"
+        )
 
 
 def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> ObjectStoragePath:
     """The place in object storage that a parameter means.
 
     :param what: the parameter's name, for the error.
-    :raises PolarConfigurationError: it is empty, no path of a store that there is, or in a store whose package is not
-        installed.
+    :raises PolarConfigurationError: it is empty, relative, no path of a store that there is, or in a store whose
+        package is not installed.
     """
+    check_path(value, what)
     if isinstance(value, ObjectStoragePath):
         path = ObjectStoragePath(value, conn_id=conn_id) if conn_id else value
-    # What a template makes of nothing would otherwise be a folder of that name on the worker.
-    elif not isinstance(value, str) or value.strip() in ("", "None"):
-        raise PolarConfigurationError(f"{what} is {value!r}; it is a path in object storage, as text")
     else:
         try:
             path = ObjectStoragePath(value, conn_id=conn_id)
@@ -35,14 +50,3 @@ def storage_path(value: Any, conn_id: str | None, what: str = "destination") -> 
     except Exception:  # noqa: S110
         pass  # Any other fault of the store is told where the path is used.
     return path
-
-
-def is_templated(value: Any) -> bool:
-    """Whether a value may still change before the task runs: Jinja text or an ``XComArg`` somewhere in it."""
-    if isinstance(value, str):
-        return "{{" in value or "{%" in value
-    if isinstance(value, Mapping):
-        return any(map(is_templated, value.values()))
-    if isinstance(value, Sequence):
-        return any(map(is_templated, value))
-    return hasattr(value, "resolve")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events
-from airflow_provider_polar.operators._base import PolarExportingOperator
+from airflow_provider_polar.links.polar import show_events
+from airflow_provider_polar.operators._base import PolarPublishingOperator, parse_filters
+from airflow_provider_polar.parameters import Parser
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.engine.exporting.manifest import Manifest
@@ -20,54 +20,35 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.window import EventWindow
 
 
-class PolarAssembleExportOperator(PolarExportingOperator):
+class PolarAssembleExportOperator(PolarPublishingOperator):
     """Checks the exports of a window's shards against Polar's count and publishes one manifest for them all.
 
     It takes the place of the shards' own manifests; see
     :class:`~airflow_provider_polar.operators.plan.PolarPlanExportOperator`. Shards that changed since they were
-    exported are exported again here. Returns what an export returns.
+    exported are exported again here. Takes the parameters of a
+    :class:`~airflow_provider_polar.operators._base.PolarPublishingOperator` and returns what that says.
 
     :param plan: the planning task's output (templated).
-    :param destination: the directory that the exports wrote to (templated).
-    :param destination_conn_id: Airflow connection of the store (templated).
     :param filters: the exports' filters (templated).
-    :param partition_key: as of :class:`~airflow_provider_polar.operators.export.PolarExportEventsOperator` (templated).
-    :param requests_per_minute: request budget, in place of the connection's.
-    :param polar_conn_id: connection of type ``polar`` (templated).
-
-    The events of the task's asset ``outlets`` say ``window``, ``rows``, ``files``, ``manifest`` and ``complete``.
     """
 
     template_fields: Sequence[str] = (
-        "polar_conn_id",
-        "plan",
+        *PolarPublishingOperator.template_fields,
         "destination",
         "destination_conn_id",
-        "filters",
         "partition_key",
+        "plan",
+        "filters",
     )
-    operator_extra_links = (PolarEventsLink(), PolarManifestLink())
 
-    def __init__(
-        self,
-        *,
-        plan: Any,
-        destination: str | ObjectStoragePath,
-        destination_conn_id: str | None = None,
-        filters: EventFilters | Mapping[str, Any] | None = None,
-        partition_key: str | None = None,
-        requests_per_minute: float | None = None,
-        polar_conn_id: str = PolarHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, plan: Any, filters: EventFilters | Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
-        self.destination = destination
-        self.destination_conn_id = destination_conn_id
         self.filters = filters
-        self.partition_key = partition_key
-        self.requests_per_minute = requests_per_minute
-        self.polar_conn_id = polar_conn_id
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {"filters": parse_filters}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """One request where nothing changed since the exports.
@@ -84,11 +65,10 @@ class PolarAssembleExportOperator(PolarExportingOperator):
             show_events(context, hook.settings.environment, window=assembly.window, filters=filters)
             manifest = assembly.run()
             self._report_lineage(directory, assembly.name.manifest, manifest)
-            result = self._result(manifest, directory.url_of(assembly.name.manifest))
+            path = directory.url_of(assembly.name.manifest)
             rows, files = number_of(manifest.rows, "event"), number_of(len(manifest.files), "file")
-            self.log.info("%s of %s in %s: %s", rows, manifest.window, files, result["manifest"])
-            self._announce(context, assembly.window, directory, result)
-            return result
+            self.log.info("%s of %s in %s: %s", rows, manifest.window, files, path)
+            return self._published(context, manifest, path, directory)
 
     def _assembly(self, directory: Directory, filters: EventFilters) -> Assembly:
         from airflow_provider_polar.engine.exporting.shards import Assembly, window_of

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
-from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events
-from airflow_provider_polar.operators._base import PolarExportingOperator
-from airflow_provider_polar.operators._storage import is_templated
+from airflow_provider_polar.exceptions import PolarIncompleteError
+from airflow_provider_polar.operators._base import PolarPublishingOperator, PolarWindowOperator, in_words, some
+from airflow_provider_polar.parameters import Parser, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.engine.exporting.lookback import Comparison
@@ -23,10 +21,12 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.files.layout import FileLayout
     from airflow_provider_polar.engine.files.storage import Directory
     from airflow_provider_polar.engine.window import EventWindow
-    from airflow_provider_polar.windows import CalendarWindow
+
+_LAYOUT = ("file_format", "compression", "include_fields", "exclude_fields", "max_file_rows", "max_file_bytes")
+"""The parameters that make the layout of the files."""
 
 
-class PolarExportEventsOperator(PolarExportingOperator):
+class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
     """Exports every event with ``start <= timestamp < end``, each once, to files and a manifest.
 
     Where that cannot be done, the task fails and says what is missing.
@@ -40,172 +40,92 @@ class PolarExportEventsOperator(PolarExportingOperator):
     that was exported is ever replaced before what takes its place is there. (On S3, a worker killed within an upload of
     more than 100 MB leaves its parts to the bucket's lifecycle rule for unfinished uploads.)
 
-    Returns plain JSON: ``manifest`` (its full path), ``rows``, ``files`` (their number), ``start`` and ``end`` (ISO
-    8601, UTC), ``requests`` (sent by this attempt), ``complete``; with ``lookback`` also ``changed`` (earlier windows
-    that were exported again: ``start``, ``end``, ``manifest``, ``rows``) and ``unexported`` (spans without a manifest).
+    Takes the parameters of a :class:`~airflow_provider_polar.operators._base.PolarWindowOperator` and of a
+    :class:`~airflow_provider_polar.operators._base.PolarPublishingOperator`, and returns what the latter says; with
+    ``lookback`` also ``changed`` (earlier windows that were exported again: ``start``, ``end``, ``manifest``, ``rows``)
+    and ``unexported`` (spans without a manifest).
 
-    :param destination: directory in object storage, as text or ``ObjectStoragePath`` (templated): the files of all
-        its windows, filters and layouts may share it, the events of two organizations may not.
-    :param destination_conn_id: Airflow connection of the store; None for the path's own, or none (templated).
-    :param start: first moment of the window, aware datetime or ISO 8601 text with a zone (templated).
-    :param end: first moment after it (templated). Without both, the window follows the run; see
-        :func:`airflow_provider_polar.windows.resolve_window`.
-    :param window: length of the window, where the run gives only its one end.
-    :param filters: :class:`~airflow_provider_polar.api.filters.EventFilters` or the same as a dict (templated).
-    :param file_format: ``jsonl`` (the API's own objects), ``csv`` or ``parquet``.
-    :param compression: None, ``gzip`` or ``zstd``; of parquet the codec inside (None: snappy).
-    :param include_fields: the only top-level fields to keep; ``extra`` stands for those that Polar adds in future.
-    :param exclude_fields: fields to leave out, e.g. ``["customer"]`` for the personal data in it.
+    :param file_format: ``jsonl`` (the API's own objects), ``csv`` or ``parquet`` (templated).
+    :param compression: None, ``gzip`` or ``zstd``; of parquet the codec inside (None: snappy) (templated).
+    :param include_fields: the only top-level fields to keep; ``extra`` stands for those that Polar adds in future
+        (templated).
+    :param exclude_fields: fields to leave out, e.g. ``["customer"]`` for the personal data in it (templated).
     :param max_file_rows: events of a file at most.
     :param max_file_bytes: a file is closed once its events reach this many bytes, before compression.
-    :param requests_per_minute: request budget of this task, in place of the connection's. Polar's limit is shared
-        by the whole organization, its shop included.
     :param max_concurrency: slices of the window read at once.
-    :param settle: how long the window must have been over before it is read, for events on their way; the task
-        waits on the worker for the rest of it.
-    :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta or a
-        number of windows: one request each, and those that changed since, or were exported incompletely, are exported
-        again. Windows in another layout are not looked at.
-    :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing.
-    :param partition_key: partition key for the asset events of a run that is not itself partitioned (templated),
-        ``strftime`` fields being the window's start, e.g. ``%Y-%m-%d``. Airflow 3.3 and newer; such events start
-        partitioned DAGs only.
-    :param polar_conn_id: connection of type ``polar`` (templated).
-
-    The events of the task's asset ``outlets`` say ``window``, ``rows``, ``files``, ``manifest`` and ``complete``.
+    :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta, text such
+        as ``"2 days"``, or a number of windows (templated): one request each, and those that changed since, or were
+        exported incompletely, are exported again. Windows in another layout are not looked at.
+    :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing (templated).
+    :raises PolarIncompleteError: Polar counts events that it does not give.
+    :raises PolarDestinationError: the store refuses something; a retry goes on from what is staged.
+    :raises PolarLocalDiskError: the worker's disk is full; a retry goes on from what is staged.
     """
 
     template_fields: Sequence[str] = (
-        "polar_conn_id",
+        *PolarWindowOperator.template_fields,
         "destination",
         "destination_conn_id",
-        "start",
-        "end",
-        "filters",
+        "partition_key",
+        "lookback",
+        "on_incomplete",
         "file_format",
         "compression",
         "include_fields",
         "exclude_fields",
-        "partition_key",
     )
-    operator_extra_links = (PolarEventsLink(), PolarManifestLink())
 
     def __init__(
         self,
         *,
-        destination: str | ObjectStoragePath,
-        destination_conn_id: str | None = None,
-        start: datetime | str | None = None,
-        end: datetime | str | None = None,
-        window: timedelta | str | CalendarWindow | None = None,
-        filters: EventFilters | Mapping[str, Any] | None = None,
         file_format: str = "jsonl",
         compression: str | None = None,
         include_fields: Sequence[str] | None = None,
         exclude_fields: Sequence[str] | None = None,
         max_file_rows: int | None = None,
         max_file_bytes: int | None = None,
-        requests_per_minute: float | None = None,
         max_concurrency: int = 4,
-        settle: timedelta | None = None,
-        lookback: timedelta | int | None = None,
+        lookback: timedelta | int | str | None = None,
         on_incomplete: Literal["fail", "warn"] = "fail",
-        partition_key: str | None = None,
-        polar_conn_id: str = PolarHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.destination = destination
-        self.destination_conn_id = destination_conn_id
-        self.start = start
-        self.end = end
-        self.window = window
-        self.filters = filters
         self.file_format = file_format
         self.compression = compression
         self.include_fields = include_fields
         self.exclude_fields = exclude_fields
         self.max_file_rows = max_file_rows
         self.max_file_bytes = max_file_bytes
-        self.requests_per_minute = requests_per_minute
         self.max_concurrency = max_concurrency
-        self.settle = settle
         self.lookback = lookback
         self.on_incomplete = on_incomplete
-        self.partition_key = partition_key
-        self.polar_conn_id = polar_conn_id
         self._check()
 
-    def _check(self) -> None:
-        """Refuses at parse time what no template can fix any more."""
-        from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.engine.exporting.lookback import check_lookback
+    def _parsers(self) -> dict[str, Parser]:
+        return super()._parsers() | {
+            "max_concurrency": positive_count,
+            "lookback": optional(_lookback),
+            "on_incomplete": one_of("fail", "warn"),
+        }
 
-        if self.on_incomplete not in ("fail", "warn"):
-            raise PolarConfigurationError(f"on_incomplete is {self.on_incomplete!r}; there are 'fail' and 'warn'")
-        if self.max_concurrency < 1:
-            raise PolarConfigurationError(f"max_concurrency is {self.max_concurrency}; it takes at least 1")
-        if self.requests_per_minute is not None and self.requests_per_minute <= 0:
-            raise PolarConfigurationError(f"requests_per_minute is {self.requests_per_minute}; it must be positive")
-        if self.settle is not None and self.settle < timedelta(0):
-            raise PolarConfigurationError(f"settle is {self.settle}; it cannot be negative")
-        check_lookback(self.lookback)
-        if not is_templated(self.filters):
-            EventFilters.parse(self.filters)
-        if not is_templated([self.file_format, self.compression, self.include_fields, self.exclude_fields]):
+    def _check_together(self) -> None:
+        super()._check_together()
+        if not is_templated([getattr(self, name) for name in _LAYOUT]):
             self._layout()
 
     def _layout(self) -> FileLayout:
         from airflow_provider_polar.engine.files.layout import FileLayout
 
-        return FileLayout.choose(
-            file_format=self.file_format,
-            compression=self.compression,
-            include_fields=self.include_fields,
-            exclude_fields=self.exclude_fields,
-            max_file_rows=self.max_file_rows,
-            max_file_bytes=self.max_file_bytes,
-        )
+        return FileLayout.choose(**{name: getattr(self, name) for name in _LAYOUT})
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Exports the run's window.
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._layout().check_installed()
 
-        :raises AirflowFailException: a parameter, the token or a scope is wrong; a retry cannot help.
-        :raises PolarIncompleteError: Polar counts events that it does not give.
-        :raises PolarDestinationError: the store refuses something; a retry goes on from what is staged.
-        :raises PolarLocalDiskError: the worker's disk is full; a retry goes on from what is staged.
-        :raises PolarApiError: Polar failed; a retry goes on from what is staged.
-        """
-        with self._connected() as hook:
-            from airflow_provider_polar.windows import resolve_window
-
-            layout = self._layout()
-            layout.check_installed()
-            window = resolve_window(context, start=self.start, end=self.end, window=self.window, settle=self.settle)
-            filters = hook.filters(self.filters)
-            directory = self._directory()
-            show_events(context, hook.settings.environment, window=window, filters=filters)
-            self.log.info("exporting %s with %s to %s", window, _in_words(filters), directory.url)
-            if self.settle is None and window.end > datetime.now(UTC):
-                self.log.warning("%s is not over yet: events may still come; settle= waits for them", window)
-            self._settle(window, self.settle)
-            result = self._export(directory, window, filters, layout)
-            self._announce(context, window, directory, result)
-            self._exported = (filters.name or (), directory.url, result)
-            return result
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
-        """What OpenLineage's provider takes when the task has ended."""
-        from airflow_provider_polar.assets.lineage import export_lineage
-
-        exported = getattr(self, "_exported", None)
-        return exported and export_lineage(self.polar_conn_id, *exported)
-
-    def _export(
-        self, directory: Directory, window: EventWindow, filters: EventFilters, layout: FileLayout
-    ) -> dict[str, Any]:
+    def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
         started = time.monotonic()
-        reader = self._reader(filters)
+        reader, directory, layout = self._reader(filters), self._directory(), self._layout()
+        self.log.info("exporting %s with %s to %s", window, in_words(filters), directory.url)
 
         def export(span: EventWindow) -> tuple[Manifest, str]:
             """Exports a window; its manifest and where that is."""
@@ -216,7 +136,7 @@ class PolarExportEventsOperator(PolarExportingOperator):
                 filters,
                 layout,
                 on_incomplete=self.on_incomplete,
-                max_concurrency=self.max_concurrency,
+                max_concurrency=self._parsed("max_concurrency"),
             )
             manifest = export.run()
             self._report_lineage(directory, export.manifest_name, manifest)
@@ -224,25 +144,33 @@ class PolarExportEventsOperator(PolarExportingOperator):
 
         looked_back: dict[str, Any] = {}
         failure: PolarIncompleteError | None = None
-        if self.lookback is not None:
+        if (lookback := self._parsed("lookback")) is not None:
             from airflow_provider_polar.engine.exporting.lookback import look_back
 
-            found = look_back(reader, directory, filters, layout, window, self.lookback)
+            found = look_back(reader, directory, filters, layout, window, lookback)
             changed, failure = self._export_changed(found, export, directory)
             looked_back = {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
         manifest, path = export(window)
         if failure is not None:
             raise failure
         self._log_exported(manifest, path, time.monotonic() - started)
-        return self._result(manifest, path) | looked_back
+        result = self._published(context, manifest, path, directory) | looked_back
+        self._exported = (filters.name or (), directory.url, result)
+        return result
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
+        """What OpenLineage's provider takes when the task has ended."""
+        from airflow_provider_polar.assets.lineage import export_lineage
+
+        exported = getattr(self, "_exported", None)
+        return exported and export_lineage(self.polar_conn_id, *exported)
 
     def _export_changed(
         self, found: Comparison, export: Callable[[EventWindow], tuple[Manifest, str]], directory: Directory
     ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
         """Exports earlier windows again. One that cannot be proved must not keep the run's own from being exported."""
         if found.unexported:
-            spans = ", ".join(map(str, found.unexported[:10]))
-            self.log.warning("the look-back finds no manifest for %s in %s", spans, directory.url)
+            self.log.warning("the look-back finds no manifest for %s in %s", some(found.unexported), directory.url)
         changed, failure = [], None
         for window in sorted((*found.changed, *found.incomplete)):
             self.log.info("%s has changed since its export, or is not complete: exporting it again", window)
@@ -271,6 +199,11 @@ class PolarExportEventsOperator(PolarExportingOperator):
         )
 
 
-def _in_words(filters: EventFilters) -> str:
-    given = filters.to_dict()
-    return f"the filters {given}" if given else "no filters"
+def _lookback(value: Any, name: str) -> timedelta | int:
+    """A length of time, or a number of windows."""
+    from airflow_provider_polar.engine.exporting.lookback import check_lookback
+    from airflow_provider_polar.windows.lengths import parse_duration
+
+    lookback = parse_duration(value, name) if number(value) is None else positive_count(value, name)
+    check_lookback(lookback)
+    return lookback

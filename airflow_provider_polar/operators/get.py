@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.exceptions import PolarNotFoundError
-from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.parameters import Parser
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -17,15 +17,19 @@ class PolarGetEventOperator(PolarOperator):
     """Returns one event, as the API's own JSON object.
 
     :param event_id: Polar's id of the event, a UUID (templated).
-    :param polar_conn_id: connection of type ``polar`` (templated).
     """
 
-    template_fields: Sequence[str] = ("polar_conn_id", "event_id")
+    template_fields: Sequence[str] = (*PolarOperator.template_fields, "event_id")
 
-    def __init__(self, *, event_id: str, polar_conn_id: str = PolarHook.default_conn_name, **kwargs: Any) -> None:
+    def __init__(self, *, event_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_id = event_id
-        self.polar_conn_id = polar_conn_id
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.api.requests import get_event
+
+        return super()._parsers() | {"event_id": lambda value, _: get_event(value)}
 
     def execute(self, context: Context) -> dict[str, Any]:  # noqa: ARG002
         """Requests the event.

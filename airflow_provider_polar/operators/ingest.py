@@ -12,7 +12,8 @@ from airflow_provider_polar.engine.files.uris import same_for_all_connections
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 from airflow_provider_polar.operators._base import failing_clearly
-from airflow_provider_polar.operators._storage import is_templated, storage_path
+from airflow_provider_polar.operators._storage import storage_path
+from airflow_provider_polar.parameters import is_templated
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context

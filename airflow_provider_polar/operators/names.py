@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.parameters import Parser
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
@@ -28,21 +28,19 @@ class PolarListEventNamesOperator(PolarOperator):
     :param filters: ``organization_id``, ``customer_id``, ``external_customer_id``, ``source`` (``user`` or
         ``system``), ``query`` (a substring), ``sorting`` (plus or minus ``name``, ``occurrences``, ``first_seen``,
         ``last_seen``) (templated). By name where no sorting is given.
-    :param polar_conn_id: connection of type ``polar`` (templated).
     """
 
-    template_fields: Sequence[str] = ("polar_conn_id", "filters")
+    template_fields: Sequence[str] = (*PolarOperator.template_fields, "filters")
 
-    def __init__(
-        self,
-        *,
-        filters: Mapping[str, Any] | None = None,
-        polar_conn_id: str = PolarHook.default_conn_name,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, *, filters: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
-        self.polar_conn_id = polar_conn_id
+        self._check()
+
+    def _parsers(self) -> dict[str, Parser]:
+        from airflow_provider_polar.engine.names import check_filters
+
+        return super()._parsers() | {"filters": lambda value, _: check_filters(value or {})}
 
     def execute(self, context: Context) -> list[str]:  # noqa: ARG002
         """Reads every page of the names.

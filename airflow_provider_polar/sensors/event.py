@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_polar.exceptions import (
     PolarAuthenticationError,
+    PolarConfigurationError,
     PolarConnectionNotFoundError,
     PolarError,
     PolarScopeError,
@@ -28,6 +30,7 @@ from airflow_provider_polar.exceptions import (
 )
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
+from airflow_provider_polar.parameters import is_templated
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 BACKSTOP = 120.0
 """Seconds after the wait's own deadline at which Airflow ends a deferral whose trigger gave no sign."""
+SHORTEST_RESCHEDULE = 60.0
+"""Seconds between two looks below which Airflow's own race ends reschedule mode."""
 _AIRFLOW_ENDS_IT = "__fail__"
 """The method that Airflow says to resume with where it has ended the deferral itself."""
 
@@ -51,8 +56,12 @@ class PolarEventSensor(BaseSensorOperator):
 
     A transient fault (no response, 429, 5xx) means another look; ``timeout`` is the only limit. A mistake (a wrong
     token, a missing scope, an impossible filter) fails the task at once and without retries, and so does an event
-    named in ``fail_on``. As with every sensor of Airflow, ``soft_fail`` makes *all* of these a skip, the timeout
-    included.
+    named in ``fail_on``. ``soft_fail`` makes *all* of these a skip, the timeout included, and ``never_fail`` every
+    failure, in every mode.
+
+    The connection is read before each look, so a token may be rotated while the task waits: only a connection that is
+    unchanged after Polar refused its token fails the task. While Airflow does not give the connection, it stays in use
+    as it was; where it is missing at the first look, the task fails and Airflow's retries help.
 
     A name that no event has ever had is said once in the log as a warning, with the nearest names there are.
 
@@ -71,7 +80,9 @@ class PolarEventSensor(BaseSensorOperator):
         example ``order.refunded`` while waiting for ``order.paid``. Where both are there, the wait fails. (templated)
     :param polar_conn_id: the connection. (templated)
     :param deferrable: wait in the triggerer, without a worker slot: one look on the worker, then deferred. ``timeout``
-        runs on from there; ``poke_interval`` is then at least 5 seconds.
+        runs on from there; ``poke_interval`` is then at least 5 seconds. The waits of a connection then share requests.
+        ``mode="reschedule"`` needs a ``poke_interval`` of 60 seconds or more (Airflow's own limit, which is warned of).
+    :raises PolarConfigurationError: when the DAG's file is parsed, for what is wrong and not templated.
     :return: ``{"count", "events", "start", "end"}``: how many events matched; the first of them, at most 10, oldest
         first, as the API's JSON objects without the embedded customer (personal data); the window as ISO 8601 text.
     """
@@ -114,6 +125,39 @@ class PolarEventSensor(BaseSensorOperator):
         self.fail_on = fail_on
         self.polar_conn_id = polar_conn_id
         self.deferrable = deferrable
+        self._check()
+
+    def _check(self) -> None:
+        """Refuses, when the DAG's file is parsed, what no run can make right; templated values are judged in the task.
+
+        :raises PolarConfigurationError: naming task and parameter.
+        """
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        # A worker makes the sensor of a mapped task, and judges it at its first look.
+        if getattr(self, "_BaseOperator__from_mapped", False):
+            return
+        known = {name: value for name, value in self._options().items() if not is_templated(value)}
+        if known.get("start") is None:
+            known["start"] = datetime.min.replace(tzinfo=UTC)
+        try:
+            EventWait.of(**{"event_name": "{{ }}"} | known)
+        except PolarConfigurationError as error:
+            raise type(error)(f"task {self.task_id!r}: {error}") from None
+        if self.mode == "reschedule" and not self.deferrable and self.poke_interval < SHORTEST_RESCHEDULE:
+            warnings.warn(
+                f"task {self.task_id!r}: mode='reschedule' looks every {self.poke_interval:g} s. Below "
+                f"{SHORTEST_RESCHEDULE:g} s Airflow may queue a task again before it has seen it end, and then fails "
+                "it (the executor reported success, its state is queued): look more rarely, or set deferrable=True",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _options(self) -> dict[str, Any]:
+        """The parameters that say what is waited for."""
+        from airflow_provider_polar.engine.waiting.wait import EventWait
+
+        return {name: getattr(self, name) for name in EventWait.options()}
 
     @cached_property
     def hook(self) -> PolarHook:
@@ -130,8 +174,6 @@ class PolarEventSensor(BaseSensorOperator):
         return self._look(context, NO_RETRIES)
 
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
-        from airflow_provider_polar.wording import number_of
-
         try:
             wait = self.wait(context)
             self._connect()
@@ -147,14 +189,15 @@ class PolarEventSensor(BaseSensorOperator):
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
-            self.log.info("Found %s: %s", number_of(result.count, "event"), wait)
+            self._say_found(wait, result.count)
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
 
     def _connect(self) -> PolarHook:
         """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was."""
-        known, now = self.__dict__.get("hook"), PolarHook(self.polar_conn_id)
+        known: PolarHook | None = self.__dict__.get("hook")
+        now = PolarHook(self.polar_conn_id)
         try:
             settings = now.settings
         except PolarConnectionNotFoundError as error:
@@ -162,11 +205,12 @@ class PolarEventSensor(BaseSensorOperator):
                 raise
             self.log.warning("The connection stays in use as it was read before, after: %s", error)
             return known
-        if known is None or known.settings != settings:
-            if known is not None:
-                known.close()
-            self.__dict__["hook"] = now
-        return self.hook
+        if known is not None:
+            if known.settings == settings:
+                return known
+            known.close()
+        self.__dict__["hook"] = now
+        return now
 
     def _poll(self, wait: EventWait, retries: Retries | None) -> PollResult:
         from airflow_provider_polar.engine.drive import drive
@@ -235,16 +279,15 @@ class PolarEventSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ends the task as the trigger saw the wait end."""
-        from airflow_provider_polar.wording import number_of
-
         status = event.get("status") if isinstance(event, Mapping) else None
         message = str(event.get("message") or "") if isinstance(event, Mapping) else ""
         if status == "found" and isinstance(event, Mapping):
             result = event.get("result")
             if isinstance(result, dict) and result.keys() >= {"count", "events", "start", "end"}:
-                self.log.info("Found %s", number_of(result["count"], "event"))
-                with suppress(Exception):  # a link is not worth failing a wait that has found its events
-                    self._show(self.wait(context), context)
+                with suppress(Exception):  # neither a line nor a link is worth failing a wait that has found its events
+                    wait = self.wait(context)
+                    self._say_found(wait, result["count"])
+                    self._show(wait, context)
                 return result
         if status == "timeout":
             raise AirflowSensorTimeout(message)
@@ -259,21 +302,18 @@ class PolarEventSensor(BaseSensorOperator):
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        return EventWait.of(
-            self.event_name,
-            start=anchor(context) if self.start is None else self.start,
-            end=self.end,
-            match=self.match,
-            min_count=self.min_count,
-            filters=self.filters,
-            fail_on=self.fail_on,
-        )
+        return EventWait.of(**self._options() | {"start": anchor(context) if self.start is None else self.start})
 
     def _show(self, wait: EventWait, context: Context) -> None:
         from airflow_provider_polar.engine.window import EventWindow
 
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
         show_events(context, self.hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
+
+    def _say_found(self, wait: EventWait, count: int) -> None:
+        from airflow_provider_polar.wording import number_of
+
+        self.log.info("Found %s: %s", number_of(count, "event"), wait)
 
     def _say_what_is_missing(self, wait: EventWait, result: PollResult, context: Context) -> None:
         self.log.info("Not yet: %s (%d so far).", wait, result.count)

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from airflow_provider_polar.testing.app import PolarApp, Settings
+from airflow_provider_polar.testing.app import PolarApp
 from airflow_provider_polar.testing.database import Database
 from airflow_provider_polar.testing.demo import CUSTOMERS, system_events, user_events
 from airflow_provider_polar.testing.directory import Directory
+from airflow_provider_polar.testing.endpoints import Settings
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
 from airflow_provider_polar.testing.serve import ServerThread
 from airflow_provider_polar.testing.store import Lag, Store, new_event

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import UUID4, AwareDatetime, BaseModel, Field, ValidationError
 
+from airflow_provider_polar.testing.analytics import Selection
 from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
-from airflow_provider_polar.testing.store import Selection, Store
+from airflow_provider_polar.testing.store import Store
 from airflow_provider_polar.testing.times import to_microseconds
 
 MAX_LIMIT = 100
@@ -190,7 +191,7 @@ def _apply_filter(store: Store, organization: str, where: _Where, text: str) -> 
         parsed = Filter.model_validate_json(text)
     except ValidationError as error:
         raise Invalid.from_pydantic(error, with_url=True) from error
-    if _mentions_time(parsed) and store.has_events_before_1970(organization):
+    if _mentions_time(parsed) and store.analytics.has_events_before_1970(organization):
         raise BrokenAnalytics("a filter on timestamp meets an event from before 1970")
     clause, parameters = _filter_sql(parsed)
     where.add(clause, *parameters)

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_RESPONSE = 60.0
 """Seconds that a response may take as a whole, the wait for the request budget not counted: a wait must end in time."""
+NEAR = 0.8
+"""Share of the request budget from which on it is said that the limit is near."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class LiveConnection:
         self._hook: PolarHook | None = None
         self._reading: asyncio.Task[PolarHook] | None = None
         self._held = AsyncExitStack()
+        self._near = False
 
     async def poll(self, steps: Callable[[PolarHook], Steps[T]]) -> T:
         """The result of one poll's steps. Nothing is repeated: a poll is repeated by the next one.
@@ -79,11 +82,25 @@ class LiveConnection:
         while True:
             try:
                 async with client_of(hook.settings) as client:
-                    return await adrive(client, steps(hook))
+                    result = await adrive(client, steps(hook))
+                    self._warn_of_the_limit(client)
+                    return result
             except (PolarAuthenticationError, PolarScopeError):
                 refused, hook = hook, await self._read_once()
                 if hook.settings == refused.settings:
                     raise
+
+    def _warn_of_the_limit(self, client: AsyncPolarClient) -> None:
+        """Says, once for each time that it comes near, that the connection's budget is nearly used up."""
+        load, before = client.pacer.load, self._near
+        self._near = load > NEAR
+        if self._near and not before:
+            log.warning(
+                "What this triggerer waits and watches for takes %.0f %% of the %g requests a minute that connection "
+                "%s allows. Beyond, looks are late, and none is left out. Longer intervals between looks help, "
+                "the same filters in more of them (they then share requests), or more requests_per_minute (%s)",
+                *(load * 100, client.pacer.requests_per_minute, self.polar_conn_id, client.server),
+            )
 
     async def aclose(self) -> None:
         """Gives the client up; the next poll has one again."""
@@ -137,5 +154,5 @@ def _client(settings: ConnectionSettings) -> AsyncPolarClient:
     from airflow_provider_polar.api.retrying import NO_RETRIES
 
     client = AsyncPolarClient(**settings.client_options(), retries=NO_RETRIES)
-    client.wire.deadline = min(client.wire.deadline, LONGEST_RESPONSE)
+    client.deadline = min(client.deadline, LONGEST_RESPONSE)
     return client

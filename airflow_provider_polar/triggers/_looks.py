@@ -39,7 +39,7 @@ class SharedLooks:
         :param alone: it shares no request, for its own events fill pages.
         :raises PolarError: as :meth:`~airflow_provider_polar.triggers._client.LiveConnection.poll`.
         """
-        asked = (wait, asyncio.get_running_loop().create_future())
+        asked: Asked = (wait, asyncio.get_running_loop().create_future())
         if alone:
             self._start(self._poll([asked]))
         else:

@@ -23,7 +23,11 @@ class PolarEventTrigger(BaseTrigger):
     nothing between two polls, so a restart of the triggerer costs nothing but a poll, and the deadline is a moment, so
     a restart does not move it. It yields exactly one event: ``{"status": "found", "result": {...}}``, or ``failed``
     (an event of ``fail_on``), ``timeout`` or ``error`` (a mistake that no further poll can fix) with a ``message``.
-    Transient faults are logged and waited out.
+    Transient faults are logged and waited out, a connection that Airflow does not give among them.
+
+    All waits of a connection in one event loop look at the same moments and share requests
+    (:mod:`airflow_provider_polar.engine.waiting.together`). The time that a look waits for the request budget does not
+    count: the look at the deadline is made, be it late.
 
     :param polar_conn_id: the connection.
     :param poll_interval: seconds between two polls, at least :attr:`shortest_poll_interval`; with some jitter.
@@ -95,7 +99,7 @@ class PolarEventTrigger(BaseTrigger):
 
     async def _until_ended(self, wait: EventWait, looks: SharedLooks) -> PollResult | None:
         """The result that ends the wait; None where the deadline comes first, after a last look."""
-        from airflow_provider_polar.api.requests import MAX_LIMIT
+        from airflow_provider_polar.api.limits import MAX_LIMIT
         from airflow_provider_polar.engine.waiting.cadence import Cadence
 
         now = asyncio.get_running_loop().time

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pendulum
 
 from airflow_provider_polar.exceptions import PolarWindowError
+from airflow_provider_polar.parameters import number
 
 CLOCK_UNITS = ("seconds", "minutes", "hours")
 CALENDAR_UNITS = ("days", "weeks", "months", "years")
@@ -100,13 +102,38 @@ class CalendarWindow:
 Length = timedelta | CalendarWindow
 
 
-def parse_length(value: timedelta | str | CalendarWindow) -> Length:
+def parse_length(value: Any, name: str = "window") -> Length:
     """The length that ``window=`` means.
 
-    :param value: a timedelta (exactly that long), a :class:`CalendarWindow`, or text such as ``"1 hour"``,
+    :param value: a timedelta (exactly that long), a :class:`CalendarWindow`, seconds, or text such as ``"1 hour"``,
         ``"1 day"``, ``"1 month Europe/Berlin"``: hours and less are exact, days and more follow the calendar.
+    :param name: the parameter, for the error.
     :raises PolarWindowError: for anything else, and for a length that is not positive.
     """
+    length = _parse(value, name)
+    if isinstance(length, timedelta) and length <= timedelta(0):
+        raise PolarWindowError(f"{name}={value!r} is not positive")
+    return length
+
+
+def parse_duration(value: Any, name: str) -> timedelta:
+    """The exact length of time that ``settle=`` or ``lookback=`` means, zero included.
+
+    :param value: what :func:`parse_length` takes; a day has 24 hours here, and a month or a year is no exact length.
+    :param name: the parameter, for the error.
+    :raises PolarWindowError: for anything else, and for a negative length.
+    """
+    length = _parse(value, name)
+    if isinstance(length, CalendarWindow):
+        if length.years or length.months or length.timezone:
+            raise PolarWindowError(f"{name}={value!r} depends on the calendar: give a timedelta, or days or hours")
+        length = timedelta(weeks=length.weeks, days=length.days)
+    if length < timedelta(0):
+        raise PolarWindowError(f"{name}={value!r} is negative")
+    return length
+
+
+def _parse(value: Any, name: str) -> Length:
     if isinstance(value, CalendarWindow):
         return value
     if isinstance(value, pendulum.Duration) and (value.years or value.months):
@@ -117,20 +144,25 @@ def parse_length(value: timedelta | str | CalendarWindow) -> Length:
             days=value.as_timedelta().days - 365 * value.years - 30 * value.months,
         )
     if isinstance(value, timedelta):
-        if value <= timedelta(0):
-            raise PolarWindowError(f"window={value!r} is not positive")
         return value
+    try:
+        return timedelta(seconds=seconds) if (seconds := number(value)) is not None else _parse_text(value, name)
+    except OverflowError:
+        raise PolarWindowError(f"{name}={value!r} is longer than any time that there is") from None
+
+
+def _parse_text(value: Any, name: str) -> Length:
     if not isinstance(value, str) or not (match := _TEXT.fullmatch(value.strip())):
         raise PolarWindowError(
-            f"window={value!r} is no length: give a timedelta, or text such as '1 hour', '1 day' or "
+            f"{name}={value!r} is no length: give a timedelta, seconds, or text such as '1 hour', '1 day' or "
             "'1 month Europe/Berlin' (second, minute, hour, day, week, month, quarter, year)"
         )
     count, unit, place = int(match[1] or 1), match[2].lower() + "s", match[3]
     if count == 0:
-        raise PolarWindowError(f"window={value!r} is empty")
+        return timedelta(0)
     if unit in CLOCK_UNITS:
         if place:
-            raise PolarWindowError(f"window={value!r}: {unit} are the same in every time zone, leave {place} out")
+            raise PolarWindowError(f"{name}={value!r}: {unit} are the same in every time zone, leave {place} out")
         return timedelta(**{unit: count})
     if unit == "quarters":
         unit, count = "months", 3 * count

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
 
@@ -13,13 +13,17 @@ class Scheduling:
     """Airflow's own scheduler code creates the runs of some DAGs; their tasks run here, one after the other.
 
     :param dags: with ``catchup=True`` and an ``end_date`` where they are scheduled by time.
+    :param run_triggerer: whether what a task defers to is run at once.
+    :ivar while_nothing_is_ready: called with the states of a run's tasks when none of them is ready.
     """
 
-    def __init__(self, *dags: Any) -> None:
+    def __init__(self, *dags: Any, run_triggerer: bool = True) -> None:
         from airflow.models.dag import DagModel
         from airflow.utils.session import create_session
         from sqlalchemy import update
 
+        self.run_triggerer = run_triggerer
+        self.while_nothing_is_ready: Callable[[dict[str, str]], None] = lambda _: None
         self.dags = {dag.dag_id: dag for dag in dags}
         for dag in dags:
             register(dag)
@@ -86,9 +90,16 @@ class Scheduling:
             session.commit()
             if run.state != DagRunState.RUNNING:
                 return
+            if not ready:
+                self.while_nothing_is_ready(
+                    {ti.task_id: str(ti.state) for ti in run.get_task_instances(session=session)}
+                )
+                session.expire_all()
+                # What was deferred goes on.
+                ready = run.get_task_instances(state=[TaskInstanceState.SCHEDULED], session=session)
             for ti in ready:
                 ti.task = task = self.dags[run.dag_id].task_dict[ti.task_id]
                 takes_task = "task" in signature(_run_task).parameters  # not in Airflow 3.0
-                _run_task(ti=ti, run_triggerer=True, **({"task": task} if takes_task else {}))
+                _run_task(ti=ti, run_triggerer=self.run_triggerer, **({"task": task} if takes_task else {}))
         states = {ti.task_id: str(ti.state) for ti in run.get_task_instances(session=session)}
         raise AssertionError(f"{run} does not end: {states}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +34,7 @@ class Scenario:
 
     :param before: events there before the task starts.
     :param later: events that become visible after the second look.
+    :param happens: what happens then, too, to the server and to the connection of that name.
     :param fault: ordered before the task starts.
     :param requests: list requests that it takes at most; None for any number.
     """
@@ -38,9 +43,23 @@ class Scenario:
     before: list[dict[str, Any]] = field(default_factory=list)
     later: list[dict[str, Any]] = field(default_factory=list)
     sensor: dict[str, Any] = field(default_factory=dict)
+    happens: Callable[[LocalPolar, str], None] = lambda *_: None
     fault: Callable[[LocalPolar], Any] | None = None
     token: str | None = None
     requests: int | None = None
+
+
+def rotate_token(polar: LocalPolar, name: str) -> None:
+    """The old token is revoked when the new one is in the connection."""
+    polar.add_token("polar_oat_second")
+    os.environ[name] = connection(polar, "polar_oat_second")
+    polar.remove_token(polar.token)
+
+
+def take_secrets_away(_: LocalPolar, name: str) -> None:
+    """For a second; Airflow then says that the connection is not defined."""
+    kept = os.environ.pop(name)
+    threading.Timer(1, os.environ.__setitem__, (name, kept)).start()
 
 
 SHORT = {"timeout": 0.6}
@@ -78,13 +97,20 @@ SCENARIOS = {
     "token revoked while waiting": Scenario(
         "failed", fault=lambda polar: polar.fail("status", status=401, path="list", after=2), requests=3
     ),
+    "token rotated while waiting": Scenario("success 1", later=[event()], happens=rotate_token),
+    "secrets away while waiting": Scenario("success 1", later=[event()], happens=take_secrets_away),
+    "no such connection": Scenario("failed", [event()], sensor={"polar_conn_id": "nowhere"}, requests=0),
+    "no such connection with never_fail": Scenario(
+        "skipped", [event()], sensor={"polar_conn_id": "nowhere", "never_fail": True}, requests=0
+    ),
+    "timeout with never_fail": Scenario("skipped", sensor=SHORT | {"never_fail": True}),
     "missing scope": Scenario("failed", [event()], fault=lambda polar: polar.fail("missing_scope"), requests=1),
     "fail_on": Scenario("failed", later=[event(REFUNDED)], sensor={"fail_on": REFUNDED}),
     "fail_on and the event": Scenario("failed", [event(), event(REFUNDED)], sensor={"fail_on": REFUNDED}, requests=1),
     "fail_on with soft_fail": Scenario(
         "skipped", [event(REFUNDED)], sensor={"fail_on": [REFUNDED], "soft_fail": True}, requests=1
     ),
-    "an impossible filter": Scenario("failed", [event()], sensor={"filters": {"nmae": "x"}}, requests=0),
+    "an impossible filter": Scenario("failed", [event()], sensor={"filters": {"customer_id": "{{ 'x' }}"}}, requests=0),
 }
 
 
@@ -113,13 +139,19 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
                 with DAG(f"waits_{mode}", schedule=None, start_date=START) as dag:
                     for number, (title, scenario) in enumerate(SCENARIOS.items()):
                         servers[title] = polar = stack.enter_context(LocalPolar())
-                        set_up(polar, scenario)
-                        patch.setenv(f"AIRFLOW_CONN_POLAR_{number}", connection(polar, scenario.token))
+                        variable = f"AIRFLOW_CONN_POLAR_{number}"
+                        set_up(polar, scenario, variable)
+                        patch.setenv(variable, connection(polar, scenario.token))
                         PolarEventSensor(
                             task_id=f"wait_{number}",
-                            **{"event_name": PAID, "start": START.isoformat(), "timeout": 20} | scenario.sensor,
+                            **{
+                                "event_name": PAID,
+                                "start": START.isoformat(),
+                                "timeout": 20,
+                                "polar_conn_id": f"polar_{number}",
+                            }
+                            | scenario.sensor,
                             poke_interval=0.2,
-                            polar_conn_id=f"polar_{number}",
                             mode="reschedule" if mode == "reschedule" else "poke",
                             deferrable=mode == "deferrable",
                             # A mistake is not to be tried again, and a wait that has timed out neither.
@@ -135,7 +167,7 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
         yield found
 
 
-def set_up(polar: LocalPolar, scenario: Scenario) -> None:
+def set_up(polar: LocalPolar, scenario: Scenario, variable: str) -> None:
     polar.add_events(scenario.before)
     if scenario.fault is not None:
         scenario.fault(polar)
@@ -146,6 +178,7 @@ def set_up(polar: LocalPolar, scenario: Scenario) -> None:
         looks += record.endpoint == "list"
         if looks == 3 and record.endpoint == "list":
             polar.add_events(scenario.later)
+            scenario.happens(polar, variable)
 
     polar.on_request(look)
 
@@ -164,3 +197,101 @@ def test_what_cannot_be_mended_is_not_asked_again(outcomes: dict[tuple[str, str]
     most = {title: scenario.requests for title, scenario in SCENARIOS.items() if scenario.requests is not None}
     taken = {(title, mode): requests for (title, mode), (_, requests) in outcomes.items() if title in most}
     assert taken == {(title, mode): most[title] for title in most for mode in MODES}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "soft", "state"), [(60, False, "success"), (7200, False, "failed"), (7200, True, "skipped")]
+)
+def test_a_triggerer_that_is_down_past_the_deadline_loses_no_event(
+    airflow_db: Any, polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, seconds: float, soft: bool, state: str
+) -> None:
+    """The wait is deferred, no triggerer runs, and Airflow's own scheduler ends the deferral: the task looks once more.
+
+    In poke and in reschedule mode nothing runs in a triggerer, and the table above holds.
+    """
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.sdk import DAG
+
+    from airflow_provider_polar.sensors import event as sensors
+    from tests.integration.scheduling import Scheduling
+
+    monkeypatch.setattr(sensors, "BACKSTOP", 0.1)
+    monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", connection(polar_server))
+    with DAG(f"triggerer_down_{seconds}_{soft}", schedule="@once", start_date=START) as dag:
+        sensors.PolarEventSensor(
+            task_id="wait", event_name=PAID, start=START, end=END, timeout=0.2, deferrable=True, soft_fail=soft
+        )
+    scheduling = Scheduling(dag, run_triggerer=False)
+    scheduling.create_runs()
+
+    def nobody_is_there(states: dict[str, str]) -> None:
+        assert states == {"wait": "deferred"}
+        if polar_server.count() == 0:
+            polar_server.add_events([event(after=seconds)])
+        SchedulerJobRunner(job=Job()).check_trigger_timeouts()
+        time.sleep(0.05)
+
+    scheduling.while_nothing_is_ready = nobody_is_there
+    (run,) = scheduling.run_queued()
+    assert run.states() == {"wait": state}
+    assert sum(record.endpoint == "list" for record in polar_server.requests) == 2
+
+
+@pytest.mark.parametrize("what", ["names", "customers"])
+async def test_a_thousand_waits_whose_events_come_in_time(
+    monkeypatch: pytest.MonkeyPatch, what: str, capsys: Any
+) -> None:
+    """In one event loop, with the default budget: with SCALE=1 a look a minute, events at 100 s, deadline at 150 s."""
+    import httpx
+
+    from airflow_provider_polar.triggers.event import PolarEventTrigger
+    from benchmarks.waiting_load import TOKEN, local_polar
+
+    scale, many = float(os.environ.get("SCALE", "10")), 1000
+    ended: list[dict[str, Any]] = []
+
+    async def take(trigger: PolarEventTrigger) -> None:
+        ended.extend([event.payload async for event in trigger.run()])
+
+    with local_polar() as base_url:
+        extra = {"environment": "production", "requests_per_minute": 300}
+        given = {"conn_type": "polar", "host": base_url, "password": TOKEN, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_POLAR_DEFAULT", json.dumps(given))
+        deadline = datetime.now(UTC) + timedelta(seconds=150 / scale)
+        began = time.monotonic()
+        tasks = []
+        for number in range(many):
+            name = f"usage.rolled_up.{number}" if what == "names" else PAID
+            filters = {} if what == "names" else {"external_customer_id": f"c{number}"}
+            trigger = PolarEventTrigger(
+                event_name=[name],
+                start=(START - timedelta(hours=number)).isoformat(),
+                filters=filters,
+                poll_interval=60 / scale,
+                deadline=deadline.isoformat(),
+            )
+            tasks.append(asyncio.create_task(take(trigger)))
+        async with httpx.AsyncClient(base_url=base_url, timeout=60) as control:
+            await asyncio.sleep(100 / scale)
+            before = int((await control.get("/_local/state")).json()["requests"])
+            come = [
+                {
+                    "name": f"usage.rolled_up.{number}" if what == "names" else PAID,
+                    "external_customer_id": f"c{number}",
+                    "timestamp": START.isoformat(),
+                }
+                for number in range(many)
+            ]
+            await control.post("/_local/events", json={"events": come})
+            await asyncio.gather(*tasks)
+            after = int((await control.get("/_local/state")).json()["requests"])
+    with capsys.disabled():
+        print(
+            f"\n1,000 waits for {what}, a look each {60 / scale:g} s: {before} requests in {100 / scale:g} s, "
+            f"{after - before} more until all were found, {time.monotonic() - began:.1f} s after the start"
+        )
+    assert [outcome["status"] for outcome in ended] == ["found"] * many
+    # Each on its own would have been 1,000 a look.
+    assert before <= 60
+    assert after - before <= 100

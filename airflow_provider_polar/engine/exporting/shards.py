@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.engine.exporting.manifest import (
     ExportName,
     Manifest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 
 ENVELOPE_BYTES = len(b'{"events":[]}')
 MAX_EVENT_BYTES = MAX_BODY_BYTES - ENVELOPE_BYTES

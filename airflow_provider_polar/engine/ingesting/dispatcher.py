@@ -131,7 +131,7 @@ class Dispatcher:
         :raises PolarInvalidEventsError: Polar refused events, and they are not to be skipped.
         :raises PolarIngestIncompleteError: a batch could not be sent.
         """
-        self._key = f"{self._client().wire.account}:{self._journal.digest}"
+        self._key = f"{self._client().server.account}:{self._journal.digest}"
         offered = self._sent | {batch.number for batch in self._coming}
         if not offered:
             self._remember()
@@ -213,7 +213,7 @@ class Dispatcher:
 
         Those that have passed since the last success, if batches failed since, are taken off, so that an outage takes
         the client's patience once and not once for each turn."""
-        patience = self._client().wire.retries.patience
+        patience = self._client().retries.patience
         whole = PATIENCE if patience is None else patience
         silent = time.monotonic() - self._silent_since if self._failures_in_a_row else 0.0
         return max(whole - silent, 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES, MAX_EVENTS_PER_REQUEST
 from airflow_provider_polar.engine.ingesting.batches import ENVELOPE_BYTES, Batch, Place
 
 CHILD_OF_REJECTED = "is an event of this run that is rejected itself"

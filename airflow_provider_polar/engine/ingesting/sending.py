@@ -69,7 +69,7 @@ def send_batch(
     :param skip: leave out what Polar refuses and send the rest, under the same identities.
     :param patience: seconds to retry for, in place of the client's.
     """
-    retries = client.wire.retries if patience is None else replace(client.wire.retries, patience=patience)
+    retries = client.retries if patience is None else replace(client.retries, patience=patience)
     sent = Sent()
     waits = iter(_CLOCK_WAITS)
     while events:
@@ -101,7 +101,7 @@ def send_batch(
             sent.uncertain = True
             sent.error = PolarTransportError(
                 f"Polar counts {response.inserted} inserted and {response.duplicates} duplicate events, "
-                f"but {len(events)} were sent ({client.wire.server})"
+                f"but {len(events)} were sent ({client.server})"
             )
         return sent
     return sent

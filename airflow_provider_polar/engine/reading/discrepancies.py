@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import log
 
-from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting
+from airflow_provider_polar.api.limits import MAX_LIMIT
+from airflow_provider_polar.api.requests import EventSorting
 from airflow_provider_polar.api.rows import EventRow, RowPage
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.findings import Budget, Found

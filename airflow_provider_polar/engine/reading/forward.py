@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.discrepancies import resolve, resolve_moment

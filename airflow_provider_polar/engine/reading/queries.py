@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT, EventSorting, PolarRequest, list_events
+from airflow_provider_polar.api.limits import MAX_LIMIT
+from airflow_provider_polar.api.requests import EventSorting, PolarRequest, list_events
 from airflow_provider_polar.api.rows import EventRow, RowPage, to_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.reports import Discrepancy

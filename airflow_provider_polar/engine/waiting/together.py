@@ -9,15 +9,16 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
+from urllib.parse import quote
 
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.queries import Query
 from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult, query_of
 
 T = TypeVar("T")
-_LONGEST_QUERY = 4_000
+_LONGEST_QUERY = 6_000
 """Characters of names and customers in a request: what is between may refuse an address of 8 kB."""
 _CUSTOMERS = ("external_customer_id", "customer_id")
 
@@ -29,17 +30,14 @@ def groups_of(items: Iterable[T], wait_of: Callable[[T], EventWait]) -> Iterator
         alike[_common(wait_of(item))].append(item)
     for some in alike.values():
         group: list[T] = []
-        values: set[str] = set()
-        length = 0
+        values: dict[tuple[str, str], int] = {}
         for item in sorted(some, key=lambda item: wait_of(item).start):
-            new = _values(wait_of(item)) - values
-            longer = sum(len(value.encode()) + len("&external_customer_id=") for value in new)
-            if group and length + longer > _LONGEST_QUERY:
+            together = values | _values(wait_of(item))
+            if group and sum(together.values()) > _LONGEST_QUERY:
                 yield group
-                group, values, length = [], set(), 0
+                group, together = [], _values(wait_of(item))
             group.append(item)
-            values |= new
-            length += longer
+            values = together
         yield group
 
 
@@ -103,8 +101,11 @@ def _customer_filter(wait: EventWait) -> str | None:
     return given[0] if len(given) == 1 else None
 
 
-def _values(wait: EventWait) -> set[str]:
-    return {*wait.names, *wait.fail_on, *_customers(wait)}
+def _values(wait: EventWait) -> dict[tuple[str, str], int]:
+    """What the wait adds to a request, and how long it is there."""
+    by = _customer_filter(wait)
+    values = [("name", name) for name in (*wait.names, *wait.fail_on)] + [(by or "", one) for one in _customers(wait)]
+    return {(name, value): len(f"&{name}={quote(value, safe='')}") for name, value in values}
 
 
 def _customers(wait: EventWait) -> list[str]:

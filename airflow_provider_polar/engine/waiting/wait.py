@@ -7,6 +7,7 @@ long after its timestamp is found, and so is one that came before the wait began
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, Self, cast, get_args
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms, to_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.queries import Query
@@ -111,6 +112,11 @@ class EventWait:
             filters=EventFilters.parse(filters),
             fail_on=() if fail_on is None else names_of(fail_on, "fail_on"),
         )
+
+    @classmethod
+    def options(cls) -> list[str]:
+        """The names of the parameters of :meth:`of`."""
+        return list(inspect.signature(cls.of).parameters)
 
     def to_dict(self) -> dict[str, Any]:
         """The wait as plain JSON, under the names of the parameters of :meth:`of`."""
@@ -222,6 +228,8 @@ class EventWait:
             count = inside + later.total_count - sum(row.ms <= start for row in later.rows)
         if self.end is not None and self.end.microsecond % 1000:
             last = yield query.request(sorting="-timestamp")
+            if last.total_count <= len(last.rows):
+                return len(self._within(last.rows))
             if not last.rows or last.rows[-1].ms >= to_ms(self.end):
                 return inside
             count -= sum(row.timestamp >= self.end for row in last.rows)

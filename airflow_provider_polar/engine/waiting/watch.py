@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.rows import EventRow, from_ms, to_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.forward import read_slice

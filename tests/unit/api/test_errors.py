@@ -7,8 +7,9 @@ import pytest
 
 from airflow_provider_polar import exceptions
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.api.errors import Server, error_of
+from airflow_provider_polar.api.errors import error_of
 from airflow_provider_polar.api.requests import PolarRequest
+from airflow_provider_polar.api.server import Server
 from tests.paths import DATA
 
 SAMPLES = DATA / "samples"
@@ -27,7 +28,7 @@ def recorded(name: str) -> tuple[PolarRequest, httpx.Response]:
 
 def error(name: str) -> exceptions.PolarApiError:
     request, response = recorded(name)
-    server = Server("https://api.polar.sh", "polar_default", "2026-04")
+    server = Server(TOKEN, connection="polar_default")
     found = error_of(request, response.status_code, response.headers, response.content, server)
     assert found is not None
     return found

@@ -384,11 +384,10 @@ def patient(monkeypatch):
         clock.now += seconds
 
     monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr("tenacity.nap.time.sleep", sleep)
 
     def make(respond, **options):
         client = PolarClient(TOKEN, transport=httpx.MockTransport(respond), connection="polar_default", **options)
-        client.wire.pacer = Pacer(options.get("requests_per_minute"), clock=clock)
+        client.pacer = Pacer(options.get("requests_per_minute"), clock=clock)
         return clock, client
 
     return make

@@ -145,6 +145,20 @@ def test_without_a_budget_nothing_waits_but_a_429_does():
     assert send(pacer, clock) >= 1001
 
 
+def test_the_load_is_what_a_minute_takes_of_the_budget():
+    clock = Clock()
+    pacer = Pacer(100, clock=clock)
+    for _ in range(40):
+        send(pacer, clock)
+    assert pacer.load == 0.4
+    for _ in range(200):
+        pacer.reserve()
+    assert pacer.load > 2
+    clock.now += 300
+    assert pacer.load == 0
+    assert Pacer(None).load == 0
+
+
 def test_a_stretch_of_long_waits_is_told_once():
     pacer = Pacer(60)
     told = [pacer.is_new_long_wait(delay) for delay in (1, 9, 11, 20, 30, 2, 40)]

@@ -94,7 +94,7 @@ def test_a_uri_connection(monkeypatch, uri, base_url):
 def test_a_host(monkeypatch, host, port, base_url):
     hook = connection(monkeypatch, host=host, port=port)
     assert hook.settings.base_url == base_url
-    assert hook.get_conn().wire.base_url == base_url
+    assert hook.get_conn().server.base_url == base_url
 
 
 def test_a_uri_round_trip_keeps_everything(monkeypatch, polar_server):
@@ -175,9 +175,7 @@ def test_a_token_in_the_wrong_field_is_not_quoted(monkeypatch, field, pasted):
 def test_an_event_with_a_number_that_no_json_has_is_refused(monkeypatch, polar_server):
     from airflow_provider_polar.api.client import PolarClient
 
-    monkeypatch.setattr(
-        PolarClient, "_send_once", lambda self, attempts, request, decode: decode(b'{"metadata":{"ratio":NaN}}')
-    )
+    monkeypatch.setattr(PolarClient, "_send_once", lambda self, attempts, decode: decode(b'{"metadata":{"ratio":NaN}}'))
     with pytest.raises(ValueError, match="NaN"):
         connection(monkeypatch).get_event("6f9619ff-8b86-4011-b42d-00c04fc964ff")
 
@@ -245,7 +243,7 @@ def test_http_over_a_network_needs_permission(monkeypatch, allowed):
             connection(monkeypatch, host=host).get_conn()
         with pytest.raises(exceptions.PolarConfigurationError, match="allow_http"):
             connection(monkeypatch, host=host, extra={"allow_http": False}).get_conn()
-        assert connection(monkeypatch, host=host, extra={"allow_http": allowed}).get_conn().wire.base_url == host
+        assert connection(monkeypatch, host=host, extra={"allow_http": allowed}).get_conn().server.base_url == host
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_exports_in_every_layout_are_compared_at_one_request_a_window(exported: 
 
 def test_impossible_parameters_are_refused_at_parse_time() -> None:
     with pytest.raises(PolarConfigurationError, match="on_difference"):
-        PolarReconcileEventsOperator(task_id="r", destination="x", on_difference="ignore")  # type: ignore[arg-type]
+        PolarReconcileEventsOperator(task_id="r", destination="/x", on_difference="ignore")  # type: ignore[arg-type]
     with pytest.raises(PolarFilterError, match="nam"):
-        PolarReconcileEventsOperator(task_id="r", destination="x", filters={"nam": "x"})
-    PolarReconcileEventsOperator(task_id="r", destination="x", filters={"name": "{{ params.name }}"})
+        PolarReconcileEventsOperator(task_id="r", destination="/x", filters={"nam": "x"})
+    PolarReconcileEventsOperator(task_id="r", destination="/x", filters={"name": "{{ params.name }}"})

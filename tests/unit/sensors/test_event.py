@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import warnings
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from airflow_provider_polar.exceptions import PolarConnectionNotFoundError, PolarWindowError
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarConnectionNotFoundError, PolarWindowError
 from airflow_provider_polar.sensors.event import PolarEventSensor, anchor
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers.event import PolarEventTrigger
@@ -237,6 +238,68 @@ def test_silent_fail_waits_for_a_connection_that_is_missing(
     waiting = sensor(deferrable=deferrable, silent_fail=True, poke_interval=0.05, timeout=0.01)
     with pytest.raises(TaskDeferred if deferrable else AirflowSensorTimeout):
         waiting.execute({})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"event_name": ""}, "event_name"),
+        ({"event_name": []}, "event_name"),
+        ({"event_name": None}, "event_name"),
+        ({"match": "some"}, "match"),
+        ({"min_count": 0}, "min_count"),
+        ({"start": datetime(2026, 11, 1)}, "start"),  # noqa: DTZ001
+        ({"end": "2026-11-01T12:00:00"}, "end"),
+        ({"end": T - timedelta(days=1)}, "reversed"),
+        ({"filters": {"nmae": "order.paid"}}, "nmae"),
+        ({"filters": {"name": "order.paid"}}, "event_name only"),
+        ({"fail_on": "order.paid"}, "fail_on"),
+    ],
+)
+def test_what_is_static_and_wrong_is_refused_with_the_dag_file(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(PolarConfigurationError, match=rf"(?s)task 'wait'.*{named}"):
+        sensor(**wrong)
+
+
+def test_what_is_templated_is_not_judged_before_it_is_rendered() -> None:
+    from airflow.sdk import DAG, task
+
+    with DAG("templated_and_not_judged"):
+
+        @task
+        def names() -> list[str]:
+            return []
+
+        text = "{{ params.x }}"
+        sensor(event_name=names(), match=text, min_count=text, start=text, end=text, filters={"source": text})
+        sensor(task_id="other", event_name=[text], filters={"source": [text]}, fail_on=names(), start=text, end=T)
+        sensor(task_id="third", start=None, end=T)
+
+
+def test_reschedule_mode_below_a_minute_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="deferrable=True"):
+        sensor(mode="reschedule", poke_interval=30)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sensor(mode="reschedule", poke_interval=60)
+        sensor(mode="reschedule", poke_interval=30, deferrable=True)
+        sensor(poke_interval=30)
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_what_was_found_is_said_alike_in_every_mode(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, deferrable: bool
+) -> None:
+    said: list[str] = []
+    polar_server.add_events([paid()])
+    waiting = sensor()
+    monkeypatch.setattr(waiting.log, "info", lambda text, *args: said.append(text % args))
+    if deferrable:
+        result = {"count": 1, "events": [], "start": "2026-11-01T12:00:00Z", "end": None}
+        waiting.execute_complete({}, {"status": "found", "result": result})
+    else:
+        waiting.poke({})
+    assert said == ["Found 1 event: order.paid from 2026-11-01T12:00:00Z"]
 
 
 DOWN, BROKEN = {"error": "Trigger timeout"}, {"error": "Trigger failure", "traceback": ["Traceback", "  ..."]}

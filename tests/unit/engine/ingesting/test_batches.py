@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES, ingest_encoded
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES
+from airflow_provider_polar.api.requests import ingest_encoded
 from airflow_provider_polar.engine.ingesting.batches import (
     MAX_EVENT_BYTES,
     counted,

@@ -20,7 +20,7 @@ import pytest
 from upath import UPath
 
 from airflow_provider_polar.api.client import PolarClient
-from airflow_provider_polar.api.requests import MAX_BODY_BYTES
+from airflow_provider_polar.api.limits import MAX_BODY_BYTES
 from airflow_provider_polar.api.retrying import Retries
 from airflow_provider_polar.engine.ingesting.identity import CONTENT_SCOPE, run_scope
 from airflow_provider_polar.engine.ingesting.ingest import Ingest, IngestOptions, IngestSummary

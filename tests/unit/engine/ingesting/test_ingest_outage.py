@@ -53,7 +53,7 @@ def test_an_outage_takes_one_patience_and_nothing_sent_is_told_as_such(
         ingest(refusing, 1000, max_concurrency=max_concurrency)
     first_retries = [record for record in caplog.records if record.getMessage().endswith(", retry 1")]
     assert len(first_retries) == max_concurrency
-    server = f"({refusing.wire.base_url}, connection polar_default)"
+    server = f"({refusing.server.base_url}, connection polar_default)"
     assert str(caught.value) == (
         f"Not every event is stored: Polar cannot be reached: connection refused {server}. Of 1,000 events, 1,000 are "
         "not known to be stored; 1,000 events not sent by this attempt (rows 1-1,000). A retry is safe: stored events "
@@ -101,7 +101,7 @@ class Polar:
     """A client whose batches are stored until the outage, and then use up the patience that they are given."""
 
     def __init__(self, clock: Clock, stored: int) -> None:
-        self.wire = self
+        self.server = self
         self.account = "account"
         self.retries = Retries(patience=120)
         self._clock, self._stored, self._sends = clock, stored, 0

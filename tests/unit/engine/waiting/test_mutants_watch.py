@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow_provider_polar.api.requests import MAX_LIMIT
+from airflow_provider_polar.api.limits import MAX_LIMIT
 from tests.unit.engine.listing import Listed, Listing
 from tests.unit.engine.waiting.test_watch import T, first_run, poll, seconds
 

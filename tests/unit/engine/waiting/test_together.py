@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_polar.api.client import PolarClient
 from airflow_provider_polar.engine.drive import drive
 from airflow_provider_polar.engine.waiting.together import groups_of, poll_together
-from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
+from airflow_provider_polar.engine.waiting.wait import SHOWN, EventWait, PollResult
 from airflow_provider_polar.testing import LocalPolar
 from tests.unit.engine.listing import Client, Listed, Listing
 
@@ -36,8 +36,11 @@ def alone(waits: list[EventWait], client: Any) -> list[PollResult]:
 
 
 def told(results: list[PollResult]) -> list[tuple[Any, ...]]:
-    """What must be the same; which names are unseen and how many are unlisted is only said in the log."""
-    return [(result.state, result.count, [event["id"] for event in result.events]) for result in results]
+    """What must be the same; which of more events of one moment are shown is chance."""
+    return [
+        (result.state, result.count, {event["id"] for event in result.events} if result.count <= SHOWN else SHOWN)
+        for result in results
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,7 @@ def polar() -> Iterator[tuple[LocalPolar, PolarClient, list[dict[str, Any]]]]:
         yield server, client, [server.add_customer("a"), server.add_customer("b"), server.add_customer()]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_together_each_sees_what_it_sees_alone(polar: Any, data: st.DataObject) -> None:
     server, client, customers = polar
@@ -97,7 +100,9 @@ def test_together_each_sees_what_it_sees_alone(polar: Any, data: st.DataObject) 
             )
         )
     ]
-    assert told(look(waits, client)) == told(alone(waits, client))
+    for together, by_itself in zip(told(look(waits, client)), told(alone(waits, client)), strict=True):
+        # A crowd around a bound, in one millisecond, may be more than a wait sees alone.
+        assert together == by_itself or together[1] > by_itself[1] >= SHOWN
 
 
 def test_a_thousand_names_are_a_few_requests() -> None:
@@ -105,8 +110,8 @@ def test_a_thousand_names_are_a_few_requests() -> None:
     waits = [EventWait.of(f"usage.rolled_up.{number}", start=T - timedelta(hours=number)) for number in range(1000)]
     states = [result.state for result in look(waits, Client(listing))]
     assert states == ["found"] * 90 + ["waiting"] * 910
-    assert len(listing.asked) <= 12
-    assert max(len(request.query) for request in listing.asked) < 6_000
+    assert len(listing.asked) <= 8
+    assert max(len(request.target) for request in listing.asked) < 6_500
 
 
 def test_a_thousand_customers_are_a_few_requests(polar: Any) -> None:
@@ -115,7 +120,7 @@ def test_a_thousand_customers_are_a_few_requests(polar: Any) -> None:
     waits = [EventWait.of("made", start=T, filters={"external_customer_id": f"k{n}"}) for n in range(1000)]
     before = client.requests_sent
     assert [result.state for result in look(waits, client)] == ["found"] * 90 + ["waiting"] * 910
-    assert client.requests_sent - before <= 12
+    assert client.requests_sent - before <= 8
 
 
 def test_when_all_of_them_come_at_once_it_costs_what_their_pages_cost() -> None:

@@ -168,6 +168,7 @@ EDGES = (T, T + 250 * US, T + MS, T + timedelta(seconds=1), T + timedelta(second
     fail_on=st.sampled_from([(), NAMES[2:]]),
 )
 @example([(EDGES[1], -3, NAMES[0], 150, 0), (EDGES[2], 0, NAMES[0], 150, 1)], EDGES[1], None, "any", 140, NAMES[:1], ())
+@example([(EDGES[3], 0, NAMES[0], 60, 0)], EDGES[0], EDGES[4], "any", 1, NAMES[:1], ())
 def test_a_wait_ends_exactly_when_it_should(crowds, start, end, match, min_count, names, fail_on) -> None:  # type: ignore[no-untyped-def]
     """Any number of events around the edges, in and out of order."""
     events = [
@@ -246,4 +247,4 @@ def test_against_the_local_polar(polar_server) -> None:  # type: ignore[no-untyp
         assert drive(client, wait.poll()).state == "found"
         polar_server.fail("status", path="list")
         with pytest.raises(PolarError):
-            drive(client, wait.poll(), retries=client.wire.retries.__class__(attempts=1))
+            drive(client, wait.poll(), retries=client.retries.__class__(attempts=1))
