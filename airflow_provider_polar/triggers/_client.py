@@ -24,6 +24,7 @@ from airflow_provider_polar.hooks.polar import PolarHook
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.api.retrying import Retries
     from airflow_provider_polar.engine.drive import Steps
     from airflow_provider_polar.hooks.settings import ConnectionSettings
 
@@ -68,10 +69,11 @@ class LiveConnection:
         self._held = AsyncExitStack()
         self._near = False
 
-    async def poll(self, steps: Callable[[PolarHook], Steps[T]]) -> T:
-        """The result of one poll's steps. Nothing is repeated: a poll is repeated by the next one.
+    async def poll(self, steps: Callable[[PolarHook], Steps[T]], retries: Retries | None = None) -> T:
+        """The result of one poll's steps. Nothing is repeated unless said: a poll is repeated by the next one.
 
         :param steps: makes them for the connection as it is now; the settings of the hook are read.
+        :param retries: how often each request of a poll of many is repeated.
         :raises PolarConnectionNotFoundError: Airflow has never given the connection yet; it may do so later.
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         :raises PolarAuthenticationError, PolarScopeError: also for the connection as it is when the response has come.
@@ -82,7 +84,7 @@ class LiveConnection:
         while True:
             try:
                 async with client_of(hook.settings) as client:
-                    result = await adrive(client, steps(hook))
+                    result = await adrive(client, steps(hook), retries=retries)
                     self._warn_of_the_limit(client)
                     return result
             except (PolarAuthenticationError, PolarScopeError):

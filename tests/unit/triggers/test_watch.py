@@ -154,6 +154,17 @@ async def test_a_token_that_is_mended_is_taken_up(polar_server: LocalPolar, monk
     await running.kill()
 
 
+async def test_a_backlog_of_many_pages_is_read_through_faults(polar_server: LocalPolar) -> None:
+    paid(polar_server, 2_000)
+    polar_server.fail("status", path="list", every=7)
+    running = Running(trigger(start=(datetime.now(UTC) - timedelta(hours=1)).isoformat()).run())
+    async with asyncio.timeout(30):
+        while not running.payloads:
+            await asyncio.sleep(0.05)
+    assert running.payloads[0]["count"] == 2_000
+    await running.kill()
+
+
 class Triggerer:
     """Runs watchers as Airflow's triggerer does, through its own shared streams.
 
