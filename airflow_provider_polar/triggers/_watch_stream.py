@@ -85,7 +85,11 @@ def members_of(key: Hashable) -> Members:
 class WatchStream(SharedStreamProducer):
     """Polls for all members, and stores the cursors of those whose asset events Airflow has stored."""
 
-    patience: ClassVar[float] = 10.0
+    settling: ClassVar[float] = 2.0
+    """Seconds from Airflow's word that an event is stored to storing the cursor. Airflow says so, too, where it has
+    dropped the event because the watcher was changed or taken away; then it ends the watcher with the same message,
+    and the cursor of one that has ended does not move."""
+    patience: ClassVar[float] = 5.0
     """Seconds that storing may take: where a triggerer ends, nothing responds any more."""
 
     def __init__(self, trigger: PolarEventWatchTrigger) -> None:
@@ -108,6 +112,9 @@ class WatchStream(SharedStreamProducer):
 
         Where a watcher has failed, which of them it was is not known: the others' cursors move with the next poll.
         """
+        for _ in range(10):
+            # In turns: where the event loop was held up, one sleep could be over before the watcher is ended.
+            await asyncio.sleep(self.settling / 10)
         try:
             async with asyncio.timeout(self.patience):
                 for item in batch:

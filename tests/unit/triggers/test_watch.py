@@ -31,6 +31,10 @@ store_exists = pytest.mark.skipif(
 def _quick(monkeypatch: pytest.MonkeyPatch, polar_server: LocalPolar) -> None:
     monkeypatch.setattr(PolarEventWatchTrigger, "shortest_poll_interval", 0.02)
     monkeypatch.setattr(WatchPolls, "together", 0.01)
+    if hasattr(BaseEventTrigger, "shared_stream_key"):
+        from airflow_provider_polar.triggers._watch_stream import WatchStream
+
+        monkeypatch.setattr(WatchStream, "settling", 0.05)
     monkeypatch.setattr(cadence, "_FIRST", 0.05)
     extra = {"environment": "sandbox", "requests_per_minute": 1_000_000}
     connection = {"conn_type": "polar", "host": polar_server.base_url, "password": polar_server.token, "extra": extra}
@@ -176,6 +180,7 @@ class Triggerer:
 
         self.manager = SharedStreamManager()
         self.stores = True
+        self.handed_on: list[int] = []
         self._running: list[tuple[Running, int, Any]] = []
 
     def run(self, watching: PolarEventWatchTrigger, *assets: str) -> Running:
@@ -193,6 +198,7 @@ class Triggerer:
         def hand_on() -> None:
             sequence = self.manager.bind_pending_event(trigger_id=number, key=key)
             assert sequence is not None, "an event that no cursor waits for"
+            self.handed_on.append(sequence)
             if self.stores:
                 asyncio.get_running_loop().call_later(0.01, self.manager.confirm_persisted, [sequence])
 
@@ -347,6 +353,28 @@ async def test_a_change_of_arguments_loses_nothing_that_came_meanwhile(
     assert set(await running.ids(6)) == {*meanwhile, *new}
     assert not set(told) & {event for payload in running.payloads for event in payload["ids"]}
     await second.kill()
+
+
+@store_exists
+async def test_what_airflow_drops_as_it_takes_a_watcher_away_is_delivered_by_the_next(
+    polar_server: LocalPolar, stored: Any, triggerer: Triggerer
+) -> None:
+    """A watcher with other arguments is another one to Airflow: it forgets the old one, then drops an event of it, and
+    confirms that event in the same message by which it starts the new watcher and ends the old one."""
+    running = triggerer.run(trigger(), "orders")
+    await polls(polar_server)
+    await running_delivers(running, paid(polar_server, 3))
+    await until_stored(stored, 3)
+    triggerer.stores = False
+    triggerer.handed_on.clear()
+    due = paid(polar_server, 2)
+    await running.ids(5)
+    triggerer.manager.confirm_persisted(triggerer.handed_on)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await running.kill()
+    triggerer.stores = True
+    await running_delivers(triggerer.run(trigger(event_name=["order.paid", "order.made"]), "orders"), due)
 
 
 @store_exists
