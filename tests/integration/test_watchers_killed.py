@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +116,19 @@ def test_changed_arguments_lose_nothing(polar_server, airflow_db, tmp_path, caps
         for name in ("order.paid", "order.made"):
             rounds.add(2, name)
     rounds.finish(capsys, f"{max(ROUNDS, len(CHANGES))} changes of arguments")
+
+
+def test_arguments_changed_under_a_running_triggerer_lose_nothing(polar_server, airflow_db, tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
+    """Airflow drops an event of a watcher that it has just forgotten, and says that it has stored it."""
+    watch("on_changing", changing=CHANGES[-1])
+    rounds = Rounds(polar_server, "changing", tmp_path / "triggerer.log")
+    with triggerer(polar_server, rounds.log), ThreadPoolExecutor() as threads:
+        rounds.polls()
+        for number in range(2 * ROUNDS):
+            changing = threads.submit(watch, "on_changing", changing=CHANGES[number % len(CHANGES)])
+            end = time.monotonic() + 4
+            while time.monotonic() < end or not changing.done():
+                rounds.add(1, ("order.paid", "order.made")[len(rounds.due) % 2])
+                time.sleep(0.1)
+            changing.result()
+    rounds.finish(capsys, f"{2 * ROUNDS} changes under a running triggerer")
