@@ -39,7 +39,11 @@ class Rounds:
     def polls(self, more: int = 2, seconds: float = 90) -> None:
         """Until so many more polls have been made."""
         there = lists(self.polar)
-        until(lambda: lists(self.polar) >= there + more, seconds, f"no polls: {self.log.read_text()[-5_000:]}")
+        try:
+            until(lambda: lists(self.polar) >= there + more, seconds, "no polls")
+        except AssertionError:
+            print(self.log.read_text()[-20_000:])
+            raise
 
     def lost(self) -> set[str]:
         return set(self.due) - delivered(self.asset).keys()
