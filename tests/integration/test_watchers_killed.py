@@ -17,7 +17,7 @@ import pytest
 from airflow.triggers.base import BaseEventTrigger
 
 from airflow_provider_polar.testing import LocalPolar
-from tests.integration.triggerers import add, cursors, delivered, lists, triggerer, until, watch
+from tests.integration.triggerers import add, delivered, last_cursor, lists, triggerer, until, watch
 
 ROUNDS = int(os.environ.get("WATCHER_ROUNDS", "2"))
 
@@ -75,10 +75,10 @@ def test_a_stalled_supervisor_loses_nothing(polar_server, airflow_db, tmp_path, 
             rounds.add()
             # Time for a cursor to be sent after the event, if anything sends it unasked.
             time.sleep(7 if number < 2 else chance.uniform(0, 9))
-            there, end = cursors(), time.monotonic() + chance.uniform(0.5, 2)
+            there, end = last_cursor(airflow_db), time.monotonic() + chance.uniform(1, 4)
             os.kill(supervisor, signal.SIGCONT)
-            while cursors() == there and time.monotonic() < end:
-                time.sleep(0.005)
+            while last_cursor(airflow_db) == there and time.monotonic() < end:
+                pass
             os.kill(supervisor, signal.SIGKILL)
     rounds.finish(capsys, f"{ROUNDS} rounds of a stalled supervisor")
 

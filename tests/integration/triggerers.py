@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,14 +93,10 @@ def delivered(*assets: str) -> Counter[str]:
     return Counter(event for asset in assets for payload in payloads(asset) for event in payload["ids"])
 
 
-def cursors() -> set[str]:
-    """What watchers have stored with their assets (Airflow 3.3 and newer)."""
-    from airflow.models.asset_state_store import AssetStateStoreModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        return set(session.scalars(select(AssetStateStoreModel.value)).all())
+def last_cursor(database: Path) -> Any:
+    """When a watcher last stored a cursor (Airflow 3.3 and newer), read as quickly as can be."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT max(updated_at) FROM asset_state_store").fetchone()
 
 
 def add(polar: LocalPolar, many: int = 1, name: str = "order.paid", age: float = 0, customer: str = "c") -> list[str]:
