@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(CURDIR)/.demo
 DAY ?= 2013-01-01
 
-.PHONY: help install demo test test-matrix lint types unit docs browser faults release-check format clean
+.PHONY: help install demo test test-matrix lint types unit docs browser faults watchers release-check format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ browser: install  ## Airflow's pages in a real browser; renews the screenshots o
 
 faults: install  ## a marathon of faults: 1,000 exports and 1,000 ingests, none lost, twice, wrong, hung or unclear
 	$(BIN)/python -m benchmarks.faults
+
+watchers: install  ## stalls, kills and changes watchers in a real triggerer, 20 rounds of each: no event is lost
+	WATCHER_ROUNDS=20 $(BIN)/pytest tests/integration/test_watchers_killed.py
 
 release-check: install  ## build wheel and sdist, install them into an empty environment and use them
 	$(BIN)/python -m pip install --quiet --group release

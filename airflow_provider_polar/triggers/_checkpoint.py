@@ -1,4 +1,4 @@
-"""Where a watcher's cursor survives a restart: its asset's state store (Airflow 3.3 and newer)."""
+"""Where a watcher's cursors survive a restart: its assets' state stores (Airflow 3.3 and newer)."""
 
 from __future__ import annotations
 
@@ -10,77 +10,99 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.engine.waiting.watch import WatchCursor
+    from airflow_provider_polar.engine.waiting.cursor import WatchCursor
 
 log = logging.getLogger(__name__)
 
 
 class Checkpoint:
-    """Loads and stores one watcher's cursor; without a store, does nothing. Never raises.
+    """Loads and stores the cursors of one watcher, one for each event name. Never raises.
 
-    :param store: Airflow's accessors of the watched assets; None before Airflow 3.3.
-    :param identity: what makes this watcher another one than others of the same asset.
+    A cursor is found again whatever other names are watched, in whatever order. For other filters it is another one;
+    so that a changed filter loses nothing, a name's cursor without a past begins as a copy of the one that was last
+    used for that name.
+
+    :param store: Airflow's accessors of the watched assets; None where it has none.
+    :param polar_conn_id: the connection.
+    :param filters: what else the events must meet, in its one form.
     """
 
-    turns: ClassVar[int] = 5
-    """Seconds that Airflow is given to store the asset event itself, before the cursor passes over it."""
     pause: ClassVar[float] = 10.0
     """Seconds before a store that gave an error is tried again."""
 
-    def __init__(self, store: Any, identity: Mapping[str, Any]) -> None:
+    def __init__(self, store: Any, polar_conn_id: str, filters: Mapping[str, Any] | None) -> None:
         self._accessors = _accessors(store)
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-        self.key = f"polar_watch_{digest}"
-        self._stored: dict[str, Any] | None = None
+        self._identity = (polar_conn_id, filters or None)
+        self._stored: dict[str, Any] = {}
         if not self._accessors:
             log.info("No state store for this watcher's asset: it starts anew with each triggerer.")
 
-    async def load(self) -> WatchCursor | None:
-        """The stored cursor, None where there is none."""
-        from airflow_provider_polar.engine.waiting.watch import WatchCursor
+    async def load(self, name: str) -> WatchCursor | None:
+        """The stored cursor of a name, None where there is none."""
+        last_used = self._last_used(name)
+        found = [await self._load(accessor, self._key(name), last_used) for accessor in self._accessors]
+        # Of several assets the one that is furthest behind, so that none misses anything.
+        return min((cursor for cursor in found if cursor is not None), key=lambda cursor: cursor.since, default=None)
 
-        for accessor in self._accessors:
-            value = await self._patiently_get(accessor)
-            if value is None:
-                continue
-            try:
-                cursor = WatchCursor.from_dict(value)
-                self._stored = value
-                return cursor
-            except ValueError as error:
-                log.error("The stored cursor of a watcher cannot be read (%s): it starts anew.", error)
-        return None
+    async def _load(self, accessor: Any, key: str, last_used: str) -> WatchCursor | None:
+        from airflow_provider_polar.engine.waiting.cursor import WatchCursor
 
-    async def _patiently_get(self, accessor: Any) -> Any:
+        value = await self._patiently_get(accessor, key)
+        copied = value is None
+        if copied:
+            other = await self._patiently_get(accessor, last_used)
+            value = await self._patiently_get(accessor, str(other)) if other is not None else None
+        if value is None:
+            return None
+        try:
+            cursor = WatchCursor.from_dict(value)
+        except ValueError as error:
+            log.error("The stored cursor of a watcher cannot be read (%s): it starts anew.", error)
+            return None
+        cursor.sure = not copied
+        return cursor
+
+    async def _patiently_get(self, accessor: Any, key: str) -> Any:
         # To start without the cursor would lose what happened since it was stored.
         while True:
             try:
-                return await _call(accessor, "get", self.key)
+                return await _call(accessor, "get", key)
             except Exception as error:
                 log.warning("A watcher's cursor could not be loaded (%s): it is tried again.", type(error).__name__)
                 await asyncio.sleep(self.pause)
 
-    async def store(self, cursor: WatchCursor, *, at_once: bool = False) -> None:
-        """Stores a cursor that knows of other events than the one stored last.
+    async def store(self, cursors: Mapping[str, Mapping[str, Any]]) -> None:
+        """Stores the cursors, by name, that know of other events than the ones stored last."""
+        for name, value in cursors.items():
+            key = self._key(name)
+            if self._has_changed(key, value):
+                await self._store(key, value)
+            if self._has_changed(self._last_used(name), key):
+                await self._store(self._last_used(name), key)
 
-        :param at_once: nothing was yielded that this cursor passes over.
-        """
-        if not self._accessors:
-            return
-        value = cursor.to_dict()
-        if self._stored is not None and self._stored["known"] == value["known"]:
-            return
-        if not at_once:
-            # In turns of the event loop: one long sleep could end before a triggerer that was held up has sent
-            # anything on.
-            for _ in range(self.turns):
-                await asyncio.sleep(1)
+    def _has_changed(self, key: str, value: Any) -> bool:
+        stored = self._stored.get(key)
+        if isinstance(stored, Mapping) and isinstance(value, Mapping):
+            return any(stored[part] != value[part] for part in ("origin", "begun", "known"))
+        return bool(stored != value)
+
+    async def _store(self, key: str, value: Any) -> None:
         try:
             for accessor in self._accessors:
-                await _call(accessor, "set", self.key, value)
-            self._stored = value
+                await _call(accessor, "set", key, value)
+            self._stored[key] = value
         except Exception as error:
             log.warning("A watcher's cursor could not be stored (%s): it is tried again.", type(error).__name__)
+
+    def _key(self, name: str) -> str:
+        return _digest(name, *self._identity)
+
+    def _last_used(self, name: str) -> str:
+        return _digest(name, self._identity[0])
+
+
+def _digest(*identity: Any) -> str:
+    return "polar_watch_" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _accessors(store: Any) -> list[Any]:

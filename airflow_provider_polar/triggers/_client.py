@@ -24,6 +24,7 @@ from airflow_provider_polar.hooks.polar import PolarHook
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import AsyncPolarClient
+    from airflow_provider_polar.api.retrying import Retries
     from airflow_provider_polar.engine.drive import Steps
     from airflow_provider_polar.hooks.settings import ConnectionSettings
 
@@ -45,7 +46,7 @@ class _Shared:
 _clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[ConnectionSettings, _Shared]] = WeakKeyDictionary()
 
 
-_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.together", "engine.waiting.watch")
+_NEEDED = ("api.client", "engine.waiting.cadence", "engine.waiting.together", "triggers._watch_polls")
 
 
 async def load() -> None:
@@ -68,10 +69,11 @@ class LiveConnection:
         self._held = AsyncExitStack()
         self._near = False
 
-    async def poll(self, steps: Callable[[PolarHook], Steps[T]]) -> T:
-        """The result of one poll's steps. Nothing is repeated: a poll is repeated by the next one.
+    async def poll(self, steps: Callable[[PolarHook], Steps[T]], retries: Retries | None = None) -> T:
+        """The result of one poll's steps. Nothing is repeated unless said: a poll is repeated by the next one.
 
         :param steps: makes them for the connection as it is now; the settings of the hook are read.
+        :param retries: how often each request of a poll of many is repeated.
         :raises PolarConnectionNotFoundError: Airflow has never given the connection yet; it may do so later.
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         :raises PolarAuthenticationError, PolarScopeError: also for the connection as it is when the response has come.
@@ -82,7 +84,7 @@ class LiveConnection:
         while True:
             try:
                 async with client_of(hook.settings) as client:
-                    result = await adrive(client, steps(hook))
+                    result = await adrive(client, steps(hook), retries=retries)
                     self._warn_of_the_limit(client)
                     return result
             except (PolarAuthenticationError, PolarScopeError):
@@ -133,14 +135,6 @@ class LiveConnection:
             await self._held.enter_async_context(client_of(settings))
             self._hook = hook
         return hook
-
-
-@asynccontextmanager
-async def shared_client(polar_conn_id: str) -> AsyncIterator[tuple[PolarHook, AsyncPolarClient]]:
-    """The hook of this connection, whose settings are read, and its client."""
-    hook = PolarHook(polar_conn_id)
-    async with client_of(await hook.aget_settings()) as client:
-        yield hook, client
 
 
 @asynccontextmanager

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Hashable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_polar.triggers._checkpoint import Checkpoint
-from airflow_provider_polar.triggers._client import load, shared_client
+from airflow_provider_polar.triggers._client import load
 
 if TYPE_CHECKING:
-    from airflow_provider_polar.api.client import AsyncPolarClient
-    from airflow_provider_polar.engine.waiting.cadence import Cadence
-    from airflow_provider_polar.engine.waiting.watch import SeenEvent, Watch, WatchCursor
-    from airflow_provider_polar.hooks.polar import PolarHook
+    from airflow.triggers.shared_stream import SharedStreamProducer
+
+    from airflow_provider_polar.engine.waiting.cursor import WatchCursor
+    from airflow_provider_polar.engine.waiting.watcher import Watcher
 
 
 class PolarEventWatchTrigger(BaseEventTrigger):
@@ -30,17 +27,21 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         asset = Asset("orders", watchers=[AssetWatcher(name="paid", trigger=PolarEventWatchTrigger(
             event_name="order.paid"))])
 
-    Each poll that found something yields one small event: ``{"count", "names": {name: number}, "ids": the first 100,
-    "window": {"start", "end"}}``. The DAG behind it exports that window, and so owns the data. Several of them may
-    become one run of the DAG.
+    Each poll that found something yields a small event for each run of new events without an old one in between, at
+    most ten: ``{"count", "names": {name: number}, "ids": the first 100, "window": {"start", "end"}}``. The DAG behind
+    it exports that window, and so owns the data. Several of them may become one run of the DAG.
 
-    **Delivery.** Every event that becomes listable at most ``overlap`` after its timestamp is delivered at least once,
-    through restarts of the triggerer too. The cursor is stored with the asset (Airflow 3.3 and newer), a few seconds
-    after an event was yielded, because until Airflow has stored that itself it is only in memory: a triggerer killed
-    in these seconds delivers again. Otherwise each event is delivered once; only of more than 4,000 events within the
+    **Delivery.** Every event that becomes listable at most ``overlap`` after its timestamp is delivered at least once.
+    On Airflow 3.3 and newer this holds through kills and restarts of the triggerer, too: a cursor for each event name
+    is kept with the asset, and moves when Airflow has stored the asset event. What was yielded and not stored is
+    delivered again. Otherwise each event is delivered once; only of more than 4,000 events of a name within the
     overlap, a whole minute may come again after a restart. Before Airflow 3.3 there is no such store: every start of
     the triggerer is then a first one, and what happened while it was down is delivered only if ``start`` is given, and
     then everything since ``start``, each time.
+
+    **Changes.** Names can be added, taken away and put in another order: each goes on where it was, and a new one
+    begins now. With other filters a watcher goes on where the last one for the name on this asset was, and delivers
+    what now meets them from the overlap on. Another connection or asset is a new beginning.
 
     It never ends and never yields an error. Faults are logged and waited out; mistakes (a wrong token, a missing
     scope) are logged as errors and tried again, ever more rarely, with the connection read anew.
@@ -54,13 +55,15 @@ class PolarEventWatchTrigger(BaseEventTrigger):
     :param polar_conn_id: the connection.
     :param poll_interval: seconds (or a timedelta) between two polls, at least :attr:`shortest_poll_interval`.
     :param overlap: seconds (or a timedelta) that each poll looks back for events that became listable late.
-    :param start: aware datetime or ISO 8601 text with a zone: deliver also what has happened since then. Default: only
-        what becomes listable after the first poll.
+    :param start: aware datetime or ISO 8601 text with a zone: deliver also what has happened since then. It can be
+        given or moved back later. Default: only what happens from the moment on at which it first ran, even if Polar
+        cannot be reached then.
+    :param min_interval: seconds (or a timedelta) after the first new event for which more are gathered, so that a
+        burst makes one asset event and not one each poll.
     """
 
     shortest_poll_interval: ClassVar[float] = 5.0
     """Seconds; the request budget is the whole organization's."""
-    _names_of_stream: ClassVar[dict[Hashable, Counter[str]]] = {}
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         poll_interval: float | timedelta = 60.0,
         overlap: float | timedelta = 900.0,
         start: datetime | str | None = None,
+        min_interval: float | timedelta = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.event_name = [event_name] if isinstance(event_name, str) else list(event_name)
@@ -79,7 +83,7 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         self.poll_interval = _seconds(poll_interval)
         self.overlap = _seconds(overlap)
         self.start = start
-        self._held: AsyncExitStack | None = None
+        self.min_interval = _seconds(min_interval)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and keyword arguments, primitives only; also the watcher's identity.
@@ -97,15 +101,25 @@ class PolarEventWatchTrigger(BaseEventTrigger):
                 "poll_interval": self.poll_interval,
                 "overlap": self.overlap,
                 "start": self.start,
+                "min_interval": self.min_interval,
             },
         )
 
     def _check(self) -> None:
         """Puts the arguments into their one form, primitives only."""
+        from airflow_provider_polar.api.filters import EventFilters
+        from airflow_provider_polar.engine.waiting.wait import names_of
+        from airflow_provider_polar.engine.waiting.watch import Watch
         from airflow_provider_polar.engine.window import aware, moment_text
+        from airflow_provider_polar.exceptions import PolarConfigurationError
 
-        watch = self._watch(self.filters)
-        self.event_name = list(watch.names)
+        self.event_name = sorted(names_of(self.event_name, "event_name"))
+        if not self.event_name:
+            raise PolarConfigurationError("event_name is empty: name one event or several.")
+        for name in ("poll_interval", "min_interval"):
+            if not getattr(self, name) >= 0:
+                raise PolarConfigurationError(f"{name} is {getattr(self, name)} seconds; it cannot be negative.")
+        watch = Watch(EventFilters.parse(self.filters), timedelta(seconds=self.overlap))
         self.filters = watch.filters.to_dict() or None
         self.start = None if self.start is None else moment_text(aware(self.start, "start"))
 
@@ -115,140 +129,54 @@ class PolarEventWatchTrigger(BaseEventTrigger):
         return ("polar-events", self.polar_conn_id, filters, self.poll_interval, self.overlap)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Polls for ever on its own, where Airflow shares no polls."""
+        """Polls for ever on its own, without a stored cursor: what Airflow before 3.3 does."""
         await load()
-        cadence, checkpoint = self._cadence(), self._checkpoint()
-        try:
-            cursor, rows = await self._first_poll(checkpoint, cadence)
-            while True:
-                if rows:
-                    yield self._event(rows)
-                await checkpoint.store(cursor)
-                await asyncio.sleep(cadence.after_poll())
-                rows = await self._poll(cursor, cadence)
-        finally:
-            await self._let_go()
+        from airflow_provider_polar.triggers._watch_polls import WatchPolls
+
+        watcher = self._watcher({})
+        async for look in WatchPolls(self, lambda: [watcher], asyncio.Event()).looks():
+            for payload in watcher.take(look):
+                yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncIterator[list[SeenEvent]]:
-        """Polls for ever for all names that the group's watchers want, and yields what may be new to some of them."""
-        await load()
-        from airflow_provider_polar.engine.waiting.watch import WatchCursor
+    def create_shared_stream_producer(cls, kwargs: dict[str, Any]) -> SharedStreamProducer:
+        """The poll for all names that the group's watchers want."""
+        from airflow_provider_polar.triggers._watch_stream import WatchStream
 
-        shared = cls(**kwargs)
-        names = cls._names_of_stream.setdefault(shared.shared_stream_key(), Counter())
-        cadence = shared._cadence()
-        asked: list[str] = []
-        cursor: WatchCursor | None = None
-        try:
-            while True:
-                wanted = sorted(names)
-                if wanted and wanted != asked:
-                    shared.event_name = asked = wanted
-                    begin = shared._watch(None).beginning(datetime.now(UTC))
-                    # Names that join change nothing for the others: what an outage kept unread stays to be read.
-                    cursor = WatchCursor.beginning(min(begin.since, cursor.moment)) if cursor else begin
-                if cursor is not None and (rows := await shared._poll(cursor, cadence)):
-                    yield rows
-                await asyncio.sleep(cadence.after_poll())
-        finally:
-            await shared._let_go()
+        return WatchStream(cls(**kwargs))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """Looks once on its own, for what happened while nobody looked, and then takes its part of the shared poll."""
-        names = self._names_of_stream.setdefault(self.shared_stream_key(), Counter())
-        names.update(self.event_name)
-        try:
-            await load()
-            checkpoint = self._checkpoint()
-            cursor, rows = await self._first_poll(checkpoint, self._cadence())
-            await self._let_go()
-            if rows:
-                yield self._event(rows)
-            await checkpoint.store(cursor)
-            watch = self._watch(None)
-            async for shared_rows in shared_stream:
-                if rows := watch.take(cursor, shared_rows, datetime.now(UTC)):
-                    yield self._event(rows)
-                    await checkpoint.store(cursor)
-        finally:
-            names.subtract(self.event_name)
-            for name in [name for name, number in names.items() if number <= 0]:
-                del names[name]
-            await self._let_go()
+        """Takes its part of what the shared poll finds, from its stored cursors on."""
+        await load()
+        from airflow_provider_polar.triggers._checkpoint import Checkpoint
+        from airflow_provider_polar.triggers._watch_stream import members_of
 
-    async def _first_poll(self, checkpoint: Checkpoint, cadence: Cadence) -> tuple[WatchCursor, list[SeenEvent]]:
-        """The cursor to go on from, and what is new to it. A first run passes over what is there, for good."""
-        from airflow_provider_polar.engine.waiting.watch import WatchCursor
+        kwargs = self.serialize()[1]
+        checkpoint = Checkpoint(self.asset_state_store, self.polar_conn_id, kwargs["filters"])
+        watcher = self._watcher({name: await checkpoint.load(name) for name in self.event_name})
+        # A first run is remembered before anything can go wrong.
+        await checkpoint.store(watcher.state())
+        with members_of(self.shared_stream_key()).joining(watcher, checkpoint) as member:
+            async for number, look in shared_stream:
+                if number < member.first:
+                    continue
+                for payload in watcher.take(look):
+                    yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
+                member.has_told(number)
+
+    def _watcher(self, stored: dict[str, WatchCursor | None]) -> Watcher:
+        """Goes on from the stored cursors, and begins now, or at ``start``, where there is none."""
+        from airflow_provider_polar.engine.waiting.cursor import WatchCursor
+        from airflow_provider_polar.engine.waiting.watcher import Watcher
         from airflow_provider_polar.engine.window import aware
 
-        cursor = await checkpoint.load()
-        if cursor is None and self.start is not None:
-            cursor = WatchCursor.beginning(aware(self.start, "start"))
-        if cursor is not None:
-            return cursor, await self._poll(cursor, cadence)
-        cursor = self._watch(None).beginning(datetime.now(UTC))
-        await self._poll(cursor, cadence)
-        await checkpoint.store(cursor, at_once=True)
-        return cursor, []
-
-    async def _poll(self, cursor: WatchCursor, cadence: Cadence) -> list[SeenEvent]:
-        """One poll that does not give up: the events that are new to the cursor, oldest first."""
-        from airflow_provider_polar.engine.drive import adrive
-        from airflow_provider_polar.exceptions import PolarError
-
-        while True:
-            try:
-                hook, client = await self._client()
-                watch = self._watch(hook.filters(self.filters))
-                return await adrive(client, watch.poll(cursor, datetime.now(UTC)))
-            except PolarError as error:
-                pause = cadence.after_fault(error)
-                say = self.log.warning if error.retryable else self.log.error
-                say("The watch for %s goes on in %.0f seconds, after: %s", ", ".join(self.event_name), pause, error)
-            except Exception as error:
-                # A trigger that raises is started again within a second, and would send Polar a request each time.
-                pause = cadence.after_fault(error)
-                self.log.exception("The watch for %s goes on in %.0f seconds.", ", ".join(self.event_name), pause)
-            # The connection may have been fixed meanwhile.
-            await self._let_go()
-            await asyncio.sleep(pause)
-
-    async def _client(self) -> tuple[PolarHook, AsyncPolarClient]:
-        if self._held is None:
-            stack = AsyncExitStack()
-            self._client_in_use = await stack.enter_async_context(shared_client(self.polar_conn_id))
-            self._held = stack
-        return self._client_in_use
-
-    async def _let_go(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            await held.aclose()
-
-    def _event(self, rows: list[SeenEvent]) -> TriggerEvent:
-        from airflow_provider_polar.engine.waiting.watch import payload_of
-
-        return TriggerEvent(payload_of(rows))  # type: ignore[no-untyped-call]
-
-    def _watch(self, filters: Any) -> Watch:
-        from airflow_provider_polar.api.filters import EventFilters
-        from airflow_provider_polar.engine.waiting.wait import names_of
-        from airflow_provider_polar.engine.waiting.watch import Watch
-
-        return Watch(
-            names_of(self.event_name, "event_name"), EventFilters.parse(filters), timedelta(seconds=self.overlap)
-        )
-
-    def _cadence(self) -> Cadence:
-        from airflow_provider_polar.engine.waiting.cadence import Cadence
-
-        return Cadence(max(self.shortest_poll_interval, self.poll_interval))
-
-    def _checkpoint(self) -> Checkpoint:
-        kwargs = self.serialize()[1]
-        identity: Mapping[str, Any] = {key: kwargs[key] for key in ("event_name", "filters", "polar_conn_id")}
-        return Checkpoint(getattr(self, "asset_state_store", None), identity)
+        now = datetime.now(UTC)
+        cursors: dict[str, WatchCursor] = {}
+        for name in self.event_name:
+            cursors[name] = stored.get(name) or WatchCursor.beginning(now, timedelta(seconds=self.overlap))
+            if self.start is not None:
+                cursors[name].extend(aware(self.start, "start"))
+        return Watcher(cursors, timedelta(seconds=self.min_interval))
 
 
 def _seconds(value: float | timedelta) -> float:

@@ -1,20 +1,18 @@
 """Watching for named events: which ones are new since the last poll. Plain decisions without I/O.
 
 Every poll looks back over an overlap, because an event may become listable long after its timestamp, and tells new
-events from known ones by their ids. It requests the newest page first: mostly that is the only request. Where the
-page does not hold all, Polar's count says whether anything beyond it has changed (events are never deleted), and
-only then is the overlap read completely.
+events from known ones by their ids. It reads from the newest event backwards, a page at a time, and stops where Polar
+counts as many events in the rest as are known there. So it costs one request where little is new, and otherwise
+about as many as the new events have pages. Late events deep among known ones are found by halving.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Self
+from urllib.parse import quote
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.limits import MAX_LIMIT
@@ -22,170 +20,47 @@ from airflow_provider_polar.api.rows import EventRow, from_ms, to_ms
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.forward import read_slice
 from airflow_provider_polar.engine.reading.queries import Query
-from airflow_provider_polar.engine.window import MICROSECOND, EventWindow, aware, moment_text
+from airflow_provider_polar.engine.waiting.cursor import SeenEvent, WatchCursor
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError
 
-CELL_MS = 60_000
-"""Known events are kept by the minute of their timestamp."""
-REMEMBERED = 4_000
-"""Ids that a stored cursor holds at most (32 kB); of older minutes it then keeps the number only, and a minute whose
-number grows is delivered again as a whole."""
-SHOWN_IDS = 100
-"""Ids in a payload at most."""
-_DOUBTS = 5
-"""Polls that read everything again where Polar counted more than it gave."""
-_ID_CHARS = 8
-_VERSION = 1
-
-
-class SeenEvent(NamedTuple):
-    """What a watch keeps of an event while it looks at it.
-
-    :ivar key: a short id; among all that a cursor remembers, two events share one once in ten billion.
-    :ivar minute: of its timestamp, since 1970.
-    """
-
-    timestamp: datetime
-    id: str
-    name: str
-    key: str
-    minute: int
-
-    @classmethod
-    def of(cls, row: EventRow) -> Self:
-        """From a row."""
-        key = base64.urlsafe_b64encode(hashlib.blake2b(row.id.encode(), digest_size=6).digest()).decode()
-        return cls(row.timestamp, row.id, str(row.get("name")), key, row.ms // CELL_MS)
-
-
-@dataclass(slots=True)
-class WatchCursor:
-    """What has been delivered, and from where the next poll looks.
-
-    :param since: aware; events before it are never delivered.
-    :param anchor: the minute (since 1970) from which the next poll looks.
-    :param known: by minute the short ids of its events, or their number where that is all that was kept.
-    :param counted: what Polar counted from the anchor on when everything there was known; None where nothing was.
-    :param doubts: polls to come that read everything again.
-    """
-
-    since: datetime
-    anchor: int
-    known: dict[int, set[str] | int] = field(default_factory=dict)
-    counted: int | None = None
-    doubts: int = 0
-
-    @classmethod
-    def beginning(cls, since: datetime) -> Self:
-        """Nothing delivered yet, everything from ``since`` to come."""
-        return cls(since, to_ms(since) // CELL_MS)
-
-    @property
-    def moment(self) -> datetime:
-        """From when on the next poll looks."""
-        return from_ms(self.anchor * CELL_MS)
-
-    @property
-    def exact(self) -> bool:
-        """Whether every known event is known by its id."""
-        return all(isinstance(cell, set) for cell in self.known.values())
-
-    def is_new(self, row: SeenEvent) -> bool:
-        """Whether a row is certainly not known. What lies in a minute kept as a number is not certain."""
-        cell = self.known.get(row.minute)
-        return cell is None or (isinstance(cell, set) and row.key not in cell)
-
-    def learn(self, rows: Sequence[SeenEvent]) -> list[SeenEvent]:
-        """Makes known all rows that there are from the anchor on, and returns the new ones.
-
-        A minute kept as a number has the same events where the number is the same, for events are never deleted; it
-        is new as a whole where the number has grown.
-        """
-        there = Counter(row.minute for row in rows)
-        numbers = {minute: cell for minute, cell in self.known.items() if isinstance(cell, int)}
-        new = [r for r in rows if self.is_new(r) or there[m := r.minute] > numbers.get(m, there[m])]
-        for minute, number in numbers.items():
-            if there[minute] >= number:
-                self.known[minute] = set()
-        self.add(rows)
-        return new
-
-    def add(self, rows: Iterable[SeenEvent]) -> None:
-        """Makes rows known by their ids."""
-        for row in rows:
-            cell = self.known.setdefault(row.minute, set())
-            if isinstance(cell, set):
-                cell.add(row.key)
-
-    def advance(self, anchor: int) -> None:
-        """Looks no further back than this minute from now on."""
-        if anchor <= self.anchor:
-            return
-        self.anchor = anchor
-        for minute in [minute for minute in self.known if minute < anchor]:
-            cell = self.known.pop(minute)
-            if self.counted is not None:
-                self.counted -= len(cell) if isinstance(cell, set) else cell
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, at most about 50 kB: the newest minutes with their ids, older ones as far as there is room."""
-        known: dict[str, str | int] = {}
-        room = REMEMBERED
-        for minute in sorted(self.known, reverse=True):
-            cell = self.known[minute]
-            if isinstance(cell, set) and len(cell) <= room:
-                known[str(minute)] = "".join(sorted(cell))
-                room -= len(cell)
-            else:
-                known[str(minute)] = len(cell) if isinstance(cell, set) else cell
-        return {
-            "version": _VERSION,
-            "since": moment_text(self.since),
-            "anchor": moment_text(self.moment),
-            "known": known,
-            "counted": self.counted,
-            "doubts": self.doubts,
-        }
-
-    @classmethod
-    def from_dict(cls, value: Any) -> Self:
-        """The reverse of :meth:`to_dict`.
-
-        :raises ValueError: not a cursor of this version.
-        """
-        try:
-            if value["version"] != _VERSION:
-                raise ValueError(f"a cursor of version {value['version']}")
-            known: dict[int, set[str] | int] = {}
-            for minute, cell in value["known"].items():
-                known[int(minute)] = cell if isinstance(cell, int) else set(_cut(cell))
-            return cls(
-                since=aware(value["since"], "since"),
-                anchor=to_ms(aware(value["anchor"], "anchor")) // CELL_MS,
-                known=known,
-                counted=value["counted"],
-                doubts=value["doubts"],
-            )
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"not a cursor: {error!r}") from None
+LONGEST_QUERY = 4_000
+"""Characters of names in a request: what is between may refuse an address of 8 kB."""
+_LOOKS = 3
+"""Stretches with events that Polar counts and does not give, which a poll looks at again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """Which events are watched for.
+class Look:
+    """What a poll found.
 
-    :param names: event names.
-    :param filters: what else they must meet; its ``name`` must be empty.
-    :param overlap: how long after its timestamp an event may become listable and still be found.
+    :param rows: by name, the events that not all of its cursors were certain of, oldest first.
+    :param gone: short ids of known events that are no longer listed.
+    :param now: aware; when it began.
+    :param since: aware; from where on the next poll need look.
     """
 
-    names: tuple[str, ...]
+    rows: Mapping[str, Sequence[SeenEvent]]
+    gone: frozenset[bytes]
+    now: datetime
+    since: datetime
+
+
+@dataclass(slots=True)
+class Watch:
+    """Which events are polled for, whatever their names.
+
+    :param filters: what they must meet; its ``name`` must be empty.
+    :param overlap: how long after its timestamp an event may become listable and still be found.
+    :param ungiven: by names that one request selects, stretches where Polar counts more events than it gives.
+    :raises PolarConfigurationError: names in the filters, a negative overlap.
+    """
+
     filters: EventFilters
     overlap: timedelta
+    ungiven: dict[tuple[str, ...], list[_Ungiven]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.names:
-            raise PolarConfigurationError("event_name is empty: name one event or several.")
         if self.filters.name is not None:
             raise PolarConfigurationError(
                 f"filters names events too ({', '.join(self.filters.name)}): name them in event_name only."
@@ -193,69 +68,186 @@ class Watch:
         if self.overlap < timedelta(0):
             raise PolarConfigurationError(f"overlap is {self.overlap}; it cannot be negative.")
 
-    def poll(self, cursor: WatchCursor, now: datetime) -> Steps[list[SeenEvent]]:
-        """One poll: the new events, oldest first.
+    def poll(self, cursors: Mapping[str, Sequence[WatchCursor]], now: datetime) -> Steps[Look]:
+        """One poll, for all cursors at once. It changes no cursor, so one that fails is simply made again.
 
-        The cursor changes only at the end of a poll, so one that fails is simply made again.
-
+        :param cursors: by name, at least one; each is to take what the poll finds.
         :param now: aware; when the poll begins.
         """
-        filters = self.filters.model_copy(update={"name": list(self.names)})
-        anchor = cursor.moment
-        page = yield Query.since(anchor, filters).request(sorting="-timestamp")
-        rows = sorted({SeenEvent.of(row) for row in page.rows if row.timestamp >= anchor})
-        fresh = [row for row in rows if cursor.is_new(row)]
-        counted, doubts = page.total_count, 0
-        if counted <= MAX_LIMIT:
-            new = cursor.learn(rows)
-        elif cursor.exact and not cursor.doubts and counted - (cursor.counted or 0) == len(fresh):
-            cursor.add(fresh)
-            new = fresh
-        else:
-            latest = max([now, *(row.timestamp for row in rows)])
-            rows = []
-            report = yield from read_slice(
-                EventWindow(anchor, latest + timedelta(seconds=1)),
-                filters,
-                lambda more, _: rows.extend(map(SeenEvent.of, more)),
-            )
-            new, counted = cursor.learn(rows), report.counted
-            if not report.proved:
-                doubts = cursor.doubts - 1 if cursor.doubts else _DOUBTS
-        cursor.counted, cursor.doubts = counted, doubts
-        cursor.advance(self._anchor(now))
-        return [row for row in new if row.timestamp >= cursor.since]
-
-    def beginning(self, now: datetime) -> WatchCursor:
-        """A cursor that looks back over the overlap: what a first poll with it returns was there before."""
-        return WatchCursor.beginning(now - self.overlap)
-
-    def take(self, cursor: WatchCursor, rows: Sequence[SeenEvent], now: datetime) -> list[SeenEvent]:
-        """The new ones of rows that somebody else has read, oldest first; they are known from now on.
-
-        :param rows: perhaps of other names too, but of the same filters.
-        """
-        new = [row for row in rows if row.minute >= cursor.anchor and cursor.is_new(row) and row.name in self.names]
-        cursor.add(new)
-        cursor.counted = None if cursor.counted is None else cursor.counted + len(new)
-        cursor.advance(self._anchor(now))
-        return [row for row in new if row.timestamp >= cursor.since]
-
-    def _anchor(self, now: datetime) -> int:
-        return to_ms(now - self.overlap) // CELL_MS
+        start = min(cursor.since for of_name in cursors.values() for cursor in of_name).replace(microsecond=0)
+        since = max(start, (now - self.overlap).replace(microsecond=0))
+        fresh: set[SeenEvent] = set()
+        gone: set[bytes] = set()
+        ungiven: dict[tuple[str, ...], list[_Ungiven]] = {}
+        for names in _groups(sorted(cursors)):
+            query = Query.since(start, self.filters.model_copy(update={"name": list(names)}))
+            known = _known_to_all([cursors[name] for name in names])
+            reading = _Reading(query, known, self.ungiven.get(names, ()), now)
+            yield from reading.read_new(to_ms(since))
+            fresh.update(reading.fresh.values())
+            gone |= reading.gone
+            ungiven[names] = reading.ungiven
+        self.ungiven = ungiven
+        rows: dict[str, list[SeenEvent]] = {name: [] for name in cursors}
+        for row in sorted(fresh):
+            rows.setdefault(row.name, []).append(row)
+        return Look(rows, frozenset(gone), now, since)
 
 
-def payload_of(rows: Sequence[SeenEvent]) -> dict[str, Any]:
-    """What is told of new events (at least one, oldest first).
+@dataclass(frozen=True, slots=True)
+class _Ungiven:
+    """Milliseconds [start, end) in which Polar counts so many more events than it gives.
 
-    Their number, their names, the ids of the first, and the smallest window that holds them, to export."""
-    return {
-        "count": len(rows),
-        "names": dict(Counter(row.name for row in rows)),
-        "ids": [row.id for row in rows[:SHOWN_IDS]],
-        "window": EventWindow(rows[0].timestamp, rows[-1].timestamp + MICROSECOND).to_dict(),
-    }
+    :param crowded: reading them takes more than a request.
+    """
+
+    start: int
+    end: int
+    number: int
+    crowded: bool
 
 
-def _cut(text: str) -> list[str]:
-    return [text[i : i + _ID_CHARS] for i in range(0, len(text), _ID_CHARS)]
+class _Reading:
+    """One poll's reading.
+
+    :ivar fresh: by id, the events given that are not known.
+    :ivar gone: keys of known events that are not given where all that is counted is given.
+    """
+
+    def __init__(self, query: Query, known: Mapping[bytes, int], ungiven: Sequence[_Ungiven], now: datetime) -> None:
+        self.query = query
+        self.known = known
+        self.order = sorted((ms, key) for key, ms in known.items())
+        self.moments = [ms for ms, _ in self.order]
+        self.ungiven = [replace(one, start=max(one.start, query.start)) for one in ungiven if one.end > query.start]
+        self.latest = to_ms(now) + 1000
+        self.fresh: dict[str, SeenEvent] = {}
+        self.gone: set[bytes] = set()
+
+    def read_new(self, since: int) -> Steps[None]:
+        """Reads what has changed, and some of what was counted and not given: all of it that lies before ``since``."""
+        before = list(self.ungiven)
+        yield from self._read(self.query.start, self.query.end)
+        left = [one for one in before if any(one is other for other in self.ungiven)]
+        leaving = [one for one in left if one.start < since]
+        staying = [one for one in left if one.start >= since and not one.crowded]
+        for one in (*leaving, *staying[:_LOOKS]):
+            yield from self._read_again(one)
+
+    def _read(self, start: int, end: int) -> Steps[int]:
+        """Reads what has changed in [start, end), and returns what Polar counts there."""
+        total: int | None = None
+        newest: int | None = None
+        above: tuple[int, int, list[SeenEvent], int] | None = None
+        while start < end:
+            page = yield self.query.between(start, end).request(sorting="-timestamp")
+            counted, rows = page.total_count, self._seen(page.rows)
+            total = counted if total is None else total
+            if above is not None:
+                self._settle(*above[:3], above[3] - counted)
+            if counted <= MAX_LIMIT:
+                self._settle(start, end, rows, counted)
+                break
+            if counted - self._add(rows) == self._expected(start, end):
+                break
+            edge = rows[0].ms if rows else start
+            kept = [row for row in rows if row.ms > edge]
+            if not kept or (newest is not None and rows[-1].ms != newest):
+                # More events in one moment than a page holds, or a server that gives less than these bounds say.
+                end = yield from self._read_slice(start if kept or not rows else edge, end)
+                above = newest = None
+                continue
+            above, end, newest = (edge + 1, end, kept, counted), edge + 1, edge
+            middle = None if self._add(kept) else self._middle(start, end)
+            if middle is not None:
+                newer = yield from self._read(middle, end)
+                if counted - len(kept) - newer == self._expected(start, middle):
+                    self._settle(*above[:3], len(kept))
+                    break
+                above, end, newest = (*above[:3], counted - newer), middle, None
+        return total or 0
+
+    def _read_slice(self, start: int, end: int) -> Steps[int]:
+        """Reads [start, end) completely and returns its start."""
+        rows: list[SeenEvent] = []
+        window = EventWindow(from_ms(start), from_ms(max(start + 1, min(end, self.latest))))
+        report = yield from read_slice(window, self.query.filters, lambda more, _: rows.extend(map(SeenEvent.of, more)))
+        self._settle(start, end, rows, report.counted)
+        return start
+
+    def _read_again(self, one: _Ungiven) -> Steps[None]:
+        if one.crowded:
+            yield from self._read_slice(one.start, one.end)
+            return
+        page = yield self.query.between(one.start, one.end).request(sorting="-timestamp")
+        self._settle(one.start, one.end, self._seen(page.rows), page.total_count)
+
+    def _expected(self, start: int, end: int) -> int | None:
+        """What Polar counts in [start, end) if nothing has changed; None where that is not known."""
+        number = bisect_left(self.moments, end) - bisect_left(self.moments, start)
+        for one in self.ungiven:
+            if one.start < end and start < one.end:
+                if one.start < start or end < one.end:
+                    return None
+                number += one.number
+        return number
+
+    def _middle(self, start: int, end: int) -> int | None:
+        """The moment that halves what is known in [start, end); None where there is none to split at."""
+        first, last = bisect_left(self.moments, start), bisect_left(self.moments, end)
+        if last - first < 2:
+            return None
+        middle = self.moments[(first + last) // 2]
+        middle = min([middle, *(one.start for one in self.ungiven if one.start < middle < one.end)])
+        return middle if start < middle < end else None
+
+    def _settle(self, start: int, end: int, rows: Sequence[SeenEvent], counted: int) -> None:
+        """Learns that [start, end) holds these rows, of so many that are counted."""
+        self._add(rows)
+        self.ungiven = [one for one in self.ungiven if not start <= one.start < end]
+        if counted > len(rows):
+            end = max(start + 1, min(end, self.latest))
+            self.ungiven.append(_Ungiven(start, end, counted - len(rows), counted > MAX_LIMIT))
+        elif counted == len(rows):
+            given = {row.key for row in rows}
+            known = self.order[bisect_left(self.moments, start) : bisect_left(self.moments, end)]
+            self.gone |= {key for _, key in known if key not in given}
+
+    def _add(self, rows: Sequence[SeenEvent]) -> int:
+        """Keeps the rows that are not known, and returns their number."""
+        fresh = {row.id: row for row in rows if row.key not in self.known}
+        self.fresh |= fresh
+        return len(fresh)
+
+    def _seen(self, rows: Sequence[EventRow]) -> list[SeenEvent]:
+        """The rows, each once, oldest first."""
+        return sorted({SeenEvent.of(row) for row in rows if row in self.query})
+
+
+def cursors_of(watchers: Iterable[Mapping[str, WatchCursor]]) -> dict[str, list[WatchCursor]]:
+    """By name, the cursors of all watchers."""
+    cursors: dict[str, list[WatchCursor]] = {}
+    for watcher in watchers:
+        for name, cursor in watcher.items():
+            cursors.setdefault(name, []).append(cursor)
+    return cursors
+
+
+def _groups(names: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The names in groups that fit in a request."""
+    group: list[str] = []
+    for name in names:
+        if group and sum(len(quote(other)) + len("&name=") for other in (*group, name)) > LONGEST_QUERY:
+            yield tuple(group)
+            group = []
+        group.append(name)
+    yield tuple(group)
+
+
+def _known_to_all(cursors: Iterable[Sequence[WatchCursor]]) -> dict[bytes, int]:
+    """What all cursors of a name are certain of, for several names."""
+    known: dict[bytes, int] = {}
+    for of_name in cursors:
+        first, *others = (cursor.certain for cursor in of_name)
+        known |= {key: ms for key, ms in first.items() if all(key in other for other in others)} if others else first
+    return known

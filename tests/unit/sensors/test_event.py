@@ -384,17 +384,3 @@ def test_sensor_per_customer(polar_server: LocalPolar, run_dag: Any, example: An
         "acme has made 120 calls since 2026-11-01T00:00:00Z",
         "globex has made 110 calls since 2026-11-01T00:00:00Z",
     ]
-
-
-def test_run_on_order_paid_exports_what_the_watcher_says(polar_server: LocalPolar, example: Any) -> None:
-    from airflow_provider_polar.engine.waiting.watch import SeenEvent, payload_of
-    from airflow_provider_polar.windows import resolve_window
-
-    dag = example("run_on_order_paid")
-    assert dag.task_ids == ["export_orders"]
-    seen = SeenEvent(timestamp=T, id="1", name="order.paid", key="k", minute=0)
-    # As Airflow hands on what a watcher yields.
-    event = SimpleNamespace(extra={"from_trigger": True, "payload": payload_of([seen])})
-    context = {"dag": dag, "triggering_asset_events": {"paid_orders": [event]}}
-    window = resolve_window(context)
-    assert window.to_dict() == {"start": "2026-11-01T12:00:00Z", "end": "2026-11-01T12:00:00.000001Z"}
