@@ -88,10 +88,7 @@ class Server:
 
 def is_local(host: str) -> bool:
     """The machine itself: a name that merely looks so may lead anywhere."""
-    if host.lower() == "localhost":
-        return True
     try:
-        address = ipaddress.ip_address(host)
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-    return address in ipaddress.ip_network("127.0.0.0/8") or address == ipaddress.IPv6Address("::1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.api.filters import NameFilters, unknown_filter
@@ -31,14 +32,10 @@ def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[Even
     :raises PolarFilterError: an unknown filter.
     """
     check_filters(filters)
-    return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
-
-
-def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
+    given = {"sorting": "name", **{name: value for name, value in filters.items() if value is not None}}
     seen: set[tuple[str, str | None]] = set()
-    page = 1
-    while True:
-        response = client.list_names(page=page, limit=MAX_LIMIT, **filters)
+    for page in count(1):
+        response = client.list_names(page=page, limit=MAX_LIMIT, **given)
         for name in response.items:
             # The same name may exist as a system and as a user event.
             if (name.name, name.source) not in seen:
@@ -46,4 +43,3 @@ def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventNam
                 yield name
         if not response.items or page * MAX_LIMIT >= response.pagination.total_count:
             return
-        page += 1

@@ -6,12 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_polar.environments import (
-    DEFAULT_API_VERSION,
-    DEFAULT_ENVIRONMENT,
-    DEFAULT_TIMEOUT,
-    ENVIRONMENTS,
-)
+from airflow_provider_polar.environments import DEFAULT_API_VERSION, DEFAULT_ENVIRONMENT, DEFAULT_TIMEOUT, ENVIRONMENTS
 
 CONN_TYPE = "polar"
 _PRODUCTION, _SANDBOX = ENVIRONMENTS["production"], ENVIRONMENTS["sandbox"]

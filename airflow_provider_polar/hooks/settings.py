@@ -12,10 +12,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from uuid import UUID
 
 from airflow_provider_polar.api.server import Server, is_local
-from airflow_provider_polar.environments import (
-    DEFAULT_ENVIRONMENT,
-    ENVIRONMENTS,
-)
+from airflow_provider_polar.environments import DEFAULT_ENVIRONMENT, ENVIRONMENTS
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.hooks.connection_form import CONN_FIELDS, CONN_TYPE
 from airflow_provider_polar.wording import did_you_mean

@@ -23,12 +23,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
-from airflow_provider_polar.engine.exporting.manifest import (
-    ExportName,
-    FileEntry,
-    compact,
-    remove_unnamed,
-)
+from airflow_provider_polar.engine.exporting.manifest import ExportName, FileEntry, compact, remove_unnamed
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow

@@ -12,14 +12,7 @@ import msgspec
 from airflow_provider_polar.api.rows import EventRow
 from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.fields import FieldChoice
-from airflow_provider_polar.engine.files.streams import (
-    CheckColumns,
-    LineWriter,
-    Rows,
-    extra_object,
-    gathered,
-    one_line,
-)
+from airflow_provider_polar.engine.files.streams import CheckColumns, LineWriter, Rows, extra_object, gathered, one_line
 
 _QUOTED = re.compile(rb'[",\r\n]')
 _MAX_CELL = 16 << 20

@@ -13,14 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from airflow_provider_polar.api.limits import (
-    CUSTOMER_FIELDS,
-    INGEST_FIELDS,
-    MAX_KEY,
-    MAX_KEYS,
-    MAX_NAME,
-    MAX_TEXT,
-)
+from airflow_provider_polar.api.limits import CUSTOMER_FIELDS, INGEST_FIELDS, MAX_KEY, MAX_KEYS, MAX_NAME, MAX_TEXT
 from airflow_provider_polar.engine.ingesting.values import (
     COMMON_INTEGER,
     STRUCTURED,

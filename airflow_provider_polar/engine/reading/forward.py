@@ -18,13 +18,7 @@ from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.reading.discrepancies import resolve, resolve_moment
 from airflow_provider_polar.engine.reading.findings import Budget, Found
 from airflow_provider_polar.engine.reading.queries import Query
-from airflow_provider_polar.engine.reading.reports import (
-    ARRIVING,
-    NOT_EXAMINED,
-    NOT_GIVEN,
-    Discrepancy,
-    SliceReport,
-)
+from airflow_provider_polar.engine.reading.reports import ARRIVING, NOT_EXAMINED, NOT_GIVEN, Discrepancy, SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
 
