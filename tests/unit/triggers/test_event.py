@@ -228,6 +228,23 @@ async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server:
     assert (await good)["status"] == "found"
 
 
+async def test_a_wait_whose_events_fill_pages_shares_no_request_from_its_second_look_on(
+    polar_server: LocalPolar,
+) -> None:
+    polar_server.add_events([PAID] * 150)
+    waits = [trigger(min_count=500), *(trigger(event_name=[f"rolled_up.{number}"]) for number in range(20))]
+    tasks = [asyncio.create_task(outcome(wait)) for wait in waits]
+    await looked(polar_server, 20)
+    polar_server.clear_requests()
+    await looked(polar_server, 20)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    named = [{value for key, value in record.params if key == "name"} for record in polar_server.requests]
+    assert {len(names) for names in named if "order.paid" in names} == {1}
+    assert max(map(len, named)) > 1
+
+
 async def test_the_queue_for_the_budget_does_not_eat_a_last_look(
     polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

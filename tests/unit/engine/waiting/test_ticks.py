@@ -1,4 +1,4 @@
-"""When loops of polls look again."""
+"""Loops of one interval look at the same moments."""
 
 from __future__ import annotations
 
@@ -29,10 +29,3 @@ def test_loops_that_started_at_different_times_look_at_the_same_moments(loops: l
             now += cadence.to_tick(cadence.after_poll(), now) + 5.5  # a look gathers for 5 s, and takes some time
         moments.add(round((now - 5.5) % 60, 3) % 60)
     assert len(moments) == 1
-
-
-@given(st.integers(0, 12))
-def test_a_growing_pause_stops_growing_at_the_longest(polls: int) -> None:
-    cadence = Cadence(60, growing=True, longest=600)
-    pauses = [cadence.after_poll() for _ in range(polls + 1)]
-    assert min(60 * 2**polls, 600) * 0.95 <= pauses[-1] <= min(60 * 2**polls, 600) * 1.05
