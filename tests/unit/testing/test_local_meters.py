@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from polar.v2026_04 import Polar
 
 from airflow_provider_polar.testing import LocalPolar
-from tests.unit.testing.meters import NOON, amounts, both, clause, validate
+from tests.unit.testing.meters import HOUR, NOON, amounts, both, clause, validate
 
 
 class TestWhoseEvents:
@@ -222,3 +223,31 @@ class TestTwoStores:
         assert self.seen(client, added) == (3, 3, 5)
         wrong = client.post("/_local/meters", json={"aggregation": {"func": "median"}})
         assert wrong.status_code == 400
+
+
+def test_polar_s_own_client_reads_them(polar_server: LocalPolar) -> None:
+    acme = polar_server.add_customer("acme")
+    polar_server.add_events(
+        {"name": "use", "timestamp": NOON + n * HOUR, "customer_id": acme["id"], "metadata": {"n": n}} for n in range(3)
+    )
+    meters = {
+        func: polar_server.add_meter(
+            name=func, aggregation={"func": func, "property": "n"} if func != "count" else None
+        )
+        for func in ("count", "sum", "max", "min", "avg", "unique")
+    }
+    sdk = Polar(polar_server.token, base_url=polar_server.base_url)
+    assert {meter.name: meter.id for meter in sdk.meters.iter_list(limit=4)} == meters
+    for func, total in (("count", 2), ("sum", 3), ("max", 2), ("min", 1), ("avg", 1), ("unique", 3)):
+        assert sdk.meters.get(meters[func]).aggregation.func == func
+        given = sdk.meters.quantities(
+            meters[func],
+            start_timestamp=(NOON + HOUR).isoformat(),
+            end_timestamp=(NOON + 2 * HOUR).isoformat(),
+            interval="hour",
+            timezone="Europe/Paris",
+            external_customer_id=["acme"],
+        )
+        assert (len(given.quantities), given.total) == (2, total), func
+    consumed = {item.meter.name: item.consumed_units for item in sdk.customer_meters.list(limit=100).items}
+    assert consumed == {"count": 3, "sum": 3, "max": 2, "min": 0, "avg": 1, "unique": 3}
