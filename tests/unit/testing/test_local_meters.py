@@ -251,3 +251,28 @@ def test_polar_s_own_client_reads_them(polar_server: LocalPolar) -> None:
         assert (len(given.quantities), given.total) == (2, total), func
     consumed = {item.meter.name: item.consumed_units for item in sdk.customer_meters.list(limit=100).items}
     assert consumed == {"count": 3, "sum": 3, "max": 2, "min": 0, "avg": 1, "unique": 3}
+
+
+def test_a_cost_is_kept_as_a_number_and_given_as_text(polar_server: LocalPolar, client: httpx.Client) -> None:
+    events = [
+        {
+            "name": "use",
+            "external_customer_id": "acme",
+            "timestamp": NOON.replace(year=2025).isoformat(),
+            "metadata": {"_cost": {"amount": amount, "currency": "usd"}},
+        }
+        for amount in (12, "0.025")
+    ]
+    assert client.post("/v1/events/ingest", json={"events": events}).json()["inserted"] == 2
+    given = [event["metadata"]["_cost"]["amount"] for event in client.get("/v1/events/").json()["items"]]
+    assert sorted(given) == ["0.025", "12.0"]
+    meter = polar_server.add_meter(aggregation={"func": "sum", "property": "_cost.amount"})
+    assert amounts(client, meter, NOON.replace(year=2025)) == [12.025]
+
+
+def test_an_event_whose_parent_is_not_there_is_metered(
+    polar_server: LocalPolar, client: httpx.Client, count: str
+) -> None:
+    polar_server.add_events([{"name": "n", "timestamp": NOON, "parent_id": "unknown"}])
+    assert client.get("/v1/events/").json()["items"] == []
+    assert amounts(client, count) == [1]
