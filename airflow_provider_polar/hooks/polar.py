@@ -165,9 +165,10 @@ class PolarHook(BaseHook):
         return [name.model_dump(mode="json") for name in read_names(self.get_conn(), filters)]
 
     def list_meters(self, **filters: Any) -> list[dict[str, Any]]:
-        """Every meter, the archived ones included, in the order of creation. The token needs ``meters:read``.
+        """Every meter, the archived ones included. The token needs ``meters:read``.
 
-        :param filters: ``organization_id``, ``query`` (a part of the name), ``is_archived``, ``metadata``.
+        :param filters: ``organization_id``, ``query`` (a part of the name), ``is_archived``, ``metadata``, ``sorting``
+            (plus or minus ``name``, ``created_at``; default the order of creation).
         :return: the API's own JSON objects: ``id``, ``name``, ``unit``, ``filter``, ``aggregation``, ``archived_at``...
         :raises PolarFilterError: an unknown filter, before any request.
         """
@@ -178,11 +179,8 @@ class PolarHook(BaseHook):
 
         if self.settings.organization_id:
             filters.setdefault("organization_id", self.settings.organization_id)
-        client = self.get_conn()
-        meters = every_item(
-            lambda page: client.list_meters(page=page, limit=MAX_LIMIT, sorting="created_at", **filters),
-            attrgetter("id"),
-        )
+        client, given = self.get_conn(), {"sorting": "created_at", **filters}
+        meters = every_item(lambda page: client.list_meters(page=page, limit=MAX_LIMIT, **given), attrgetter("id"))
         return [meter.model_dump(mode="json") for meter in meters]
 
     def meter_quantities(

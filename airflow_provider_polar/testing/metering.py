@@ -65,7 +65,7 @@ def new_meter(
 class _Sql:
     """A condition on `metered`, and its values, by name."""
 
-    clauses: list[str]
+    clauses: list[str] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
 
     def add(self, clause: str) -> None:
@@ -92,7 +92,7 @@ class Metering:
         self._database = database
         self._meter, self._organization = meter["id"], organization
         self._aggregation = Aggregation.model_validate(meter["aggregation"])
-        self._sql = sql = _Sql([])
+        self._sql = sql = _Sql()
         sql.add(f"organization = {sql.bind(organization)}")
         sql.add(_filter(Filter.model_validate(meter["filter"]), sql))
         self._quantity = _aggregate(self._aggregation, sql)
