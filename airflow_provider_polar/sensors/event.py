@@ -197,6 +197,14 @@ class PolarEventSensor(BaseSensorOperator):
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
 
+    def _last_look(self, context: Context) -> PokeReturnValue:
+        """The look of a wait that was deferred; a connection that is missing now ends it no other way than its time."""
+        try:
+            return self._look(context)
+        except PolarConnectionNotFoundError as error:
+            self.log.warning("The last look failed: %s", error)
+            return PokeReturnValue(False)
+
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
         if not self.deferrable:
@@ -228,7 +236,7 @@ class PolarEventSensor(BaseSensorOperator):
             if next_method == _AIRFLOW_ENDS_IT:
                 reason = (next_kwargs or {}).get("error", "no reason")
                 self.log.warning("Airflow has ended the deferral (%s): one more look, on the worker.", reason)
-                if look := super().resume_execution("_look", {}, context):
+                if look := super().resume_execution("_last_look", {}, context):
                     return look.xcom_value
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -263,7 +271,7 @@ class PolarEventSensor(BaseSensorOperator):
                     self._show(wait, self.hook, context)
                 return result
         if status == "timeout":
-            if event.get("looked") is False and (look := self.poke(context)):
+            if event.get("looked") is False and (look := self._last_look(context)):
                 return look.xcom_value
             raise AirflowSensorTimeout(message)
         if status in ("failed", "error"):

@@ -343,6 +343,15 @@ def test_where_the_last_look_of_the_trigger_failed_the_task_looks(polar_server: 
         sensor().execute_complete({}, {"status": "timeout", "message": "why"})
 
 
+def test_a_connection_that_is_missing_at_the_last_look_is_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the modes that look on the worker: a retry would wait for the whole time again."""
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    with pytest.raises(AirflowSensorTimeout, match="why"):
+        sensor().execute_complete({}, {"status": "timeout", "message": "why", "looked": False})
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(deferrable=True).resume_execution("__fail__", DOWN, {})
+
+
 @pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])
 def test_what_is_no_result_is_none(polar_server: LocalPolar, event: Any) -> None:
     with pytest.raises(AirflowException, match="not known here"):
