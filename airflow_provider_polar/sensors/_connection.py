@@ -30,6 +30,12 @@ class LiveConnection:
         self.polar_conn_id = polar_conn_id
         self._log = logger
         self._known: PolarHook | None = None
+        self._missing: PolarConnectionNotFoundError | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether Airflow has given it yet."""
+        return self._known is not None
 
     def read(self) -> PolarHook:
         """The hook with the connection as it is now, or, where Airflow does not give it any more, as it was.
@@ -39,8 +45,9 @@ class LiveConnection:
         """
         known, now = self._known, PolarHook(self.polar_conn_id)
         try:
-            settings = now.settings
+            settings, self._missing = now.settings, None
         except PolarConnectionNotFoundError as error:
+            self._missing = error
             if known is None:
                 raise
             self._log.warning("The connection stays in use as it was read before, after: %s", error)
@@ -57,6 +64,7 @@ class LiveConnection:
 
         :param hook: what :meth:`read` has just returned.
         :raises PolarAuthenticationError, PolarScopeError: for the connection as it is when the response has come.
+        :raises PolarConnectionNotFoundError: Airflow does not say what it is then; it may have been changed.
         """
         from airflow_provider_polar.engine.drive import drive
 
@@ -65,5 +73,7 @@ class LiveConnection:
                 return drive(hook.get_conn(), steps(hook), retries=retries)
             except (PolarAuthenticationError, PolarScopeError):
                 refused, hook = hook, self.read()
+                if self._missing is not None:
+                    raise self._missing from None
                 if hook is refused:
                     raise

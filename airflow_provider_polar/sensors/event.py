@@ -187,7 +187,8 @@ class PolarEventSensor(BaseSensorOperator):
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
-            if isinstance(error, PolarConnectionNotFoundError) and not context.get("task_reschedule_count"):
+            known = self._connection.is_known or context.get("task_reschedule_count")
+            if isinstance(error, PolarConnectionNotFoundError) and not known:
                 raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)

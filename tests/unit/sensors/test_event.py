@@ -215,6 +215,20 @@ def test_a_connection_that_goes_missing_while_waiting_is_waited_for(
     assert waiting.poke({})
 
 
+def test_a_refused_connection_that_airflow_does_not_give_may_have_been_changed(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    polar_server.add_token("polar_oat_second")
+    polar_server.remove_token(polar_server.token)
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    assert not waiting.poke({})
+    connect(monkeypatch, polar_server, "polar_oat_second")
+    polar_server.add_events([paid()])
+    assert waiting.poke({})
+
+
 @pytest.mark.parametrize("deferrable", [True, False])
 @pytest.mark.parametrize(
     ("more", "error"),

@@ -218,6 +218,21 @@ async def test_while_a_connection_is_missing_it_is_used_as_it_was(
     assert (await task)["status"] == "found"
 
 
+async def test_a_refused_connection_that_airflow_does_not_give_may_have_been_changed(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = asyncio.create_task(outcome(trigger()))
+    await looked(polar_server)
+    polar_server.add_token("polar_oat_second")
+    polar_server.remove_token(polar_server.token)
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    async with asyncio.timeout(20):
+        await looked(polar_server, 2)
+    connect(monkeypatch, polar_server, "polar_oat_second")
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
 async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server: LocalPolar) -> None:
     refused = lambda record: "wrong" in str(record.params)  # noqa: E731
     polar_server.fail("status", status=422, path="list", when=refused)
