@@ -71,6 +71,7 @@ class SharedLooks:
                 self._start(self._poll(group))
 
     async def _poll(self, pending: Sequence[Pending]) -> None:
+        from airflow_provider_polar.api.retrying import FEW_RETRIES
         from airflow_provider_polar.engine.waiting.together import poll_together
 
         pending = [one for one in pending if not one[1].done()]
@@ -79,7 +80,8 @@ class SharedLooks:
         with _failing(pending):
             try:
                 results = await self._connection.poll(
-                    lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in pending])
+                    lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in pending]),
+                    FEW_RETRIES if len(pending) > 1 else None,
                 )
             except PolarApiError as error:
                 if len(pending) == 1 or error.status not in _REFUSED:

@@ -243,6 +243,19 @@ async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server:
     assert (await good)["status"] == "found"
 
 
+async def test_waits_that_need_many_requests_together_see_their_events_through_faults(polar_server: LocalPolar) -> None:
+    """Between their windows lies more than a page holds, so that each takes a request of its own."""
+    hours = [T + timedelta(hours=number) for number in range(12)]
+    between = [PAID | {"timestamp": hour + timedelta(minutes=30)} for hour in hours]
+    polar_server.add_events([PAID | {"timestamp": hour} for hour in hours] + between * 110)
+    polar_server.fail("status", path="list", every=5)
+    waits = [
+        trigger(-60, poll_interval=2, start=hour.isoformat(), end=(hour + timedelta(minutes=30)).isoformat())
+        for hour in hours
+    ]
+    assert {event["status"] for event in await asyncio.gather(*map(outcome, waits))} == {"found"}
+
+
 async def test_a_wait_whose_events_fill_pages_shares_no_request_from_its_second_look_on(
     polar_server: LocalPolar,
 ) -> None:
