@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_polar.engine.waiting import cadence
 from airflow_provider_polar.testing import LocalPolar
-from airflow_provider_polar.triggers import _client
+from airflow_provider_polar.triggers import _client, _looks
 from airflow_provider_polar.triggers.event import PolarEventTrigger
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -124,6 +124,12 @@ async def test_an_answer_that_never_comes_does_not_hold_the_deadline_up(
     monkeypatch.setattr(_client, "LONGEST_RESPONSE", 0.2)
     polar_server.fail("delay", path="list", delay=5)
     assert (await asyncio.wait_for(outcome(trigger(0.1)), 3))["status"] == "timeout"
+    polar_server.clear_requests()
+    # Many waits that share a look: its request would be repeated after a fault, and is not where it hangs.
+    monkeypatch.setattr(_looks, "_PATIENCE", 0.1)
+    ended = await asyncio.gather(*(outcome(trigger(-60, poll_interval=2)) for _ in range(3)))
+    assert [(event["status"], event["looked"]) for event in ended] == [("timeout", False)] * 3
+    assert lists(polar_server) == 1
 
 
 @pytest.mark.parametrize(
