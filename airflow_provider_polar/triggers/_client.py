@@ -90,7 +90,7 @@ class LiveConnection:
                     self._warn_of_the_limit(client)
                     return result
             except (PolarAuthenticationError, PolarScopeError):
-                refused, hook = hook, await self._read_once()
+                refused, hook = hook, await self._read_anew()
                 if self._missing is not None:
                     raise self._missing from None
                 if hook.settings == refused.settings:
@@ -123,6 +123,12 @@ class LiveConnection:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(self._reading)
+
+    async def _read_anew(self) -> PolarHook:
+        """The connection as it is from now on: a look-up that is under way may have read it before."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        return await self._read_once()
 
     async def _read(self) -> PolarHook:
         known, hook = self._hook, PolarHook(self.polar_conn_id)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_polar.engine.waiting import cadence
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.hooks.settings import ConnectionSettings
 from airflow_provider_polar.testing import LocalPolar
 from airflow_provider_polar.triggers import _client, _looks
 from airflow_provider_polar.triggers.event import PolarEventTrigger
@@ -174,6 +177,44 @@ async def test_a_token_that_was_rotated_while_waiting_costs_nothing(
     polar_server.on_request(lambda _: connect(monkeypatch, polar_server, "polar_oat_second"))
     polar_server.remove_token(polar_server.token)
     await looked(polar_server, 2)
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
+async def test_a_look_up_from_before_a_token_was_rotated_does_not_end_a_wait(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secrets back-end takes its time, and waits with other filters look at the same moment."""
+    task = asyncio.create_task(outcome(trigger(poll_interval=1)))
+    await looked(polar_server)
+    look_up = PolarHook.aget_settings
+    began = threading.Event()
+
+    async def slowly(hook: PolarHook) -> ConnectionSettings:
+        settings = await look_up(hook)
+        if not began.is_set():
+            connect(monkeypatch, polar_server, "polar_oat_second")
+            polar_server.add_token("polar_oat_second")
+            polar_server.remove_token(polar_server.token)
+            began.set()
+            await asyncio.sleep(0.5)
+        return settings
+
+    async def another() -> None:
+        monkeypatch.setattr(PolarHook, "aget_settings", slowly)
+        [looks] = _looks._shared[asyncio.get_running_loop()].values()
+        await looks._connection._read_once()
+
+    def refuse(_: object) -> None:
+        # The token is rotated while the request is on its way, and just after somebody else has read the connection.
+        if not began.is_set():
+            asyncio.run_coroutine_threadsafe(another(), loop)
+            began.wait(5)
+
+    loop = asyncio.get_running_loop()
+    polar_server.on_request(refuse)
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(began.wait)
     polar_server.add_events([PAID])
     assert (await task)["status"] == "found"
 
