@@ -43,7 +43,10 @@ class LiveConnection:
         :raises PolarConnectionNotFoundError: Airflow has never given it yet; a retry may help.
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         """
-        known, now = self._known, PolarHook(self.polar_conn_id)
+        from airflow_provider_polar.api.retrying import NO_RETRIES
+
+        # A look is repeated by the next one, and what it only tells about must not hold it up.
+        known, now = self._known, PolarHook(self.polar_conn_id, retries=NO_RETRIES)
         try:
             settings, self._missing = now.settings, None
         except PolarConnectionNotFoundError as error:
@@ -59,10 +62,11 @@ class LiveConnection:
         self._known = now
         return now
 
-    def poll(self, hook: PolarHook, steps: Callable[[PolarHook], Steps[T]], retries: Retries | None) -> T:
+    def poll(self, hook: PolarHook, steps: Callable[[PolarHook], Steps[T]], retries: Retries | None = None) -> T:
         """The result of one look's steps.
 
         :param hook: what :meth:`read` has just returned.
+        :param retries: None for never.
         :raises PolarAuthenticationError, PolarScopeError: for the connection as it is when the response has come.
         :raises PolarConnectionNotFoundError: Airflow does not say what it is then; it may have been changed.
         """

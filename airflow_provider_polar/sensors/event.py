@@ -172,9 +172,7 @@ class PolarEventSensor(BaseSensorOperator):
 
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
-        from airflow_provider_polar.api.retrying import NO_RETRIES
-
-        return self._look(context, NO_RETRIES)
+        return self._look(context)
 
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         try:
@@ -200,8 +198,10 @@ class PolarEventSensor(BaseSensorOperator):
 
     def _last_look(self, context: Context) -> PokeReturnValue:
         """The look of a wait that was deferred; a connection that is missing now ends it no other way than its time."""
+        from airflow_provider_polar.api.retrying import Retries
+
         try:
-            return self._look(context)
+            return self._look(context, Retries())
         except PolarConnectionNotFoundError as error:
             self.log.warning("The last look failed: %s", error)
             return PokeReturnValue(False)

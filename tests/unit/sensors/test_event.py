@@ -157,6 +157,12 @@ def test_an_unknown_name_is_warned_of_once(polar_server: LocalPolar, monkeypatch
     assert len(said) == 1
 
 
+def test_names_that_cannot_be_looked_up_do_not_hold_up_a_look(polar_server: LocalPolar) -> None:
+    polar_server.fail("rate_limit", path="names", retry_after=600)
+    assert not sensor().poke({})
+    assert [record.endpoint for record in polar_server.requests] == ["list", "names"]
+
+
 def test_a_rescheduled_look_does_not_warn_again(polar_server: LocalPolar) -> None:
     assert not sensor(event_name="x").poke({"task_reschedule_count": 3})  # type: ignore[typeddict-unknown-key]
     assert [record.endpoint for record in polar_server.requests] == ["list"]
