@@ -46,6 +46,8 @@ class Retries:
 
 
 NO_RETRIES = Retries(attempts=1)
+FEW_RETRIES = Retries(attempts=3)
+"""For what takes many requests and is itself repeated: a single one that fails must not cost all."""
 
 
 class Attempts:

@@ -172,9 +172,7 @@ class PolarEventSensor(BaseSensorOperator):
 
         :raises AirflowFailException: a mistake that no further look can fix, or an event named in ``fail_on``.
         """
-        from airflow_provider_polar.api.retrying import NO_RETRIES
-
-        return self._look(context, NO_RETRIES)
+        return self._look(context)
 
     def _look(self, context: Context, retries: Retries | None = None) -> PokeReturnValue:
         try:
@@ -187,7 +185,8 @@ class PolarEventSensor(BaseSensorOperator):
         except PolarError as error:
             if not error.retryable:
                 raise AirflowFailException(str(error)) from error
-            if isinstance(error, PolarConnectionNotFoundError) and not context.get("task_reschedule_count"):
+            known = self._connection.is_known or context.get("task_reschedule_count")
+            if isinstance(error, PolarConnectionNotFoundError) and not known:
                 raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
             self.log.warning("The wait goes on, after: %s", error)
             return PokeReturnValue(False)
@@ -196,6 +195,16 @@ class PolarEventSensor(BaseSensorOperator):
             return PokeReturnValue(True, wait.found(result))
         self._say_what_is_missing(wait, result, context)
         return PokeReturnValue(False)
+
+    def _last_look(self, context: Context) -> PokeReturnValue:
+        """The look of a wait that was deferred; a connection that is missing now ends it no other way than its time."""
+        from airflow_provider_polar.api.retrying import Retries
+
+        try:
+            return self._look(context, Retries())
+        except PolarConnectionNotFoundError as error:
+            self.log.warning("The last look failed: %s", error)
+            return PokeReturnValue(False)
 
     def execute(self, context: Context) -> Any:
         """Looks until the wait has ended, or looks once and defers."""
@@ -228,7 +237,7 @@ class PolarEventSensor(BaseSensorOperator):
             if next_method == _AIRFLOW_ENDS_IT:
                 reason = (next_kwargs or {}).get("error", "no reason")
                 self.log.warning("Airflow has ended the deferral (%s): one more look, on the worker.", reason)
-                if look := super().resume_execution("_look", {}, context):
+                if look := super().resume_execution("_last_look", {}, context):
                     return look.xcom_value
             return super().resume_execution(next_method, next_kwargs, context)
 
@@ -263,7 +272,7 @@ class PolarEventSensor(BaseSensorOperator):
                     self._show(wait, self.hook, context)
                 return result
         if status == "timeout":
-            if event.get("looked") is False and (look := self.poke(context)):
+            if event.get("looked") is False and (look := self._last_look(context)):
                 return look.xcom_value
             raise AirflowSensorTimeout(message)
         if status in ("failed", "error"):

@@ -65,6 +65,7 @@ class LiveConnection:
     def __init__(self, polar_conn_id: str) -> None:
         self.polar_conn_id = polar_conn_id
         self._hook: PolarHook | None = None
+        self._missing: PolarConnectionNotFoundError | None = None
         self._reading: asyncio.Task[PolarHook] | None = None
         self._held = AsyncExitStack()
         self._near = False
@@ -74,7 +75,8 @@ class LiveConnection:
 
         :param steps: makes them for the connection as it is now; the settings of the hook are read.
         :param retries: how often each request of a poll of many is repeated.
-        :raises PolarConnectionNotFoundError: Airflow has never given the connection yet; it may do so later.
+        :raises PolarConnectionNotFoundError: Airflow has never given the connection yet, or does not say whether one
+            that Polar refused has been changed; it may do so later.
         :raises PolarConfigurationError: the connection is of another type, has no token, or has an invalid value.
         :raises PolarAuthenticationError, PolarScopeError: also for the connection as it is when the response has come.
         """
@@ -88,7 +90,9 @@ class LiveConnection:
                     self._warn_of_the_limit(client)
                     return result
             except (PolarAuthenticationError, PolarScopeError):
-                refused, hook = hook, await self._read_once()
+                refused, hook = hook, await self._read_anew()
+                if self._missing is not None:
+                    raise self._missing from None
                 if hook.settings == refused.settings:
                     raise
 
@@ -120,11 +124,18 @@ class LiveConnection:
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(self._reading)
 
+    async def _read_anew(self) -> PolarHook:
+        """The connection as it is from now on: a look-up that is under way may have read it before."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        return await self._read_once()
+
     async def _read(self) -> PolarHook:
         known, hook = self._hook, PolarHook(self.polar_conn_id)
         try:
-            settings = await hook.aget_settings()
+            settings, self._missing = await hook.aget_settings(), None
         except PolarConnectionNotFoundError as error:
+            self._missing = error
             if known is None:
                 raise
             log.warning("The connection stays in use as it was read before, after: %s", error)

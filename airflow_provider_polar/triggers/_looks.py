@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _REFUSED = (400, 413, 414, 422, 431)
 """Statuses that refuse what a request selects by, or its length."""
+_PATIENCE = 20.0
+"""Seconds of failing after which a request of many is not repeated: one that hangs must not hold up all waits."""
 _LONGEST_GATHERING = 5.0
 """Seconds that a look waits at most for others to join it."""
 
@@ -71,6 +74,7 @@ class SharedLooks:
                 self._start(self._poll(group))
 
     async def _poll(self, pending: Sequence[Pending]) -> None:
+        from airflow_provider_polar.api.retrying import FEW_RETRIES
         from airflow_provider_polar.engine.waiting.together import poll_together
 
         pending = [one for one in pending if not one[1].done()]
@@ -79,7 +83,8 @@ class SharedLooks:
         with _failing(pending):
             try:
                 results = await self._connection.poll(
-                    lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in pending])
+                    lambda hook: poll_together([wait.with_filters(hook.filters) for wait, _ in pending]),
+                    replace(FEW_RETRIES, patience=_PATIENCE) if len(pending) > 1 else None,
                 )
             except PolarApiError as error:
                 if len(pending) == 1 or error.status not in _REFUSED:

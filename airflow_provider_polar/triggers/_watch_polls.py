@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.api.retrying import Retries
+from airflow_provider_polar.api.retrying import FEW_RETRIES
 from airflow_provider_polar.engine.drive import Steps
 from airflow_provider_polar.engine.waiting.cadence import Cadence
 from airflow_provider_polar.engine.waiting.cursor import WatchCursor
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
 
 log = logging.getLogger(__name__)
-
-_RETRIES = Retries(attempts=3)
-"""A backlog takes many requests, of which a single one that fails must not cost all."""
 
 
 class WatchPolls:
@@ -78,7 +75,7 @@ class WatchPolls:
             self._watch.filters = hook.filters(self._filters)
             return self._watch.poll(cursors, datetime.now(UTC))
 
-        return await self._live.poll(steps, _RETRIES)
+        return await self._live.poll(steps, FEW_RETRIES)
 
     async def _pause(self, seconds: float | None) -> None:
         try:

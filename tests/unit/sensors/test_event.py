@@ -157,6 +157,12 @@ def test_an_unknown_name_is_warned_of_once(polar_server: LocalPolar, monkeypatch
     assert len(said) == 1
 
 
+def test_names_that_cannot_be_looked_up_do_not_hold_up_a_look(polar_server: LocalPolar) -> None:
+    polar_server.fail("rate_limit", path="names", retry_after=600)
+    assert not sensor().poke({})
+    assert [record.endpoint for record in polar_server.requests] == ["list", "names"]
+
+
 def test_a_rescheduled_look_does_not_warn_again(polar_server: LocalPolar) -> None:
     assert not sensor(event_name="x").poke({"task_reschedule_count": 3})  # type: ignore[typeddict-unknown-key]
     assert [record.endpoint for record in polar_server.requests] == ["list"]
@@ -212,6 +218,20 @@ def test_a_connection_that_goes_missing_while_waiting_is_waited_for(
     monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
     polar_server.add_events([paid()])
     assert not sensor().poke({"task_reschedule_count": 1})  # type: ignore[typeddict-unknown-key]
+    assert waiting.poke({})
+
+
+def test_a_refused_connection_that_airflow_does_not_give_may_have_been_changed(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = sensor()
+    assert not waiting.poke({})
+    polar_server.add_token("polar_oat_second")
+    polar_server.remove_token(polar_server.token)
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    assert not waiting.poke({})
+    connect(monkeypatch, polar_server, "polar_oat_second")
+    polar_server.add_events([paid()])
     assert waiting.poke({})
 
 
@@ -341,6 +361,15 @@ def test_where_the_last_look_of_the_trigger_failed_the_task_looks(polar_server: 
     assert sensor().execute_complete({}, ended)["count"] == 1
     with pytest.raises(AirflowSensorTimeout, match="why"):
         sensor().execute_complete({}, {"status": "timeout", "message": "why"})
+
+
+def test_a_connection_that_is_missing_at_the_last_look_is_a_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the modes that look on the worker: a retry would wait for the whole time again."""
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    with pytest.raises(AirflowSensorTimeout, match="why"):
+        sensor().execute_complete({}, {"status": "timeout", "message": "why", "looked": False})
+    with pytest.raises(AirflowSensorTimeout):
+        sensor(deferrable=True).resume_execution("__fail__", DOWN, {})
 
 
 @pytest.mark.parametrize("event", [None, "found", {}, {"status": "found"}, {"status": "found", "result": {"count": 1}}])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_polar.engine.waiting import cadence
+from airflow_provider_polar.hooks.polar import PolarHook
+from airflow_provider_polar.hooks.settings import ConnectionSettings
 from airflow_provider_polar.testing import LocalPolar
-from airflow_provider_polar.triggers import _client
+from airflow_provider_polar.triggers import _client, _looks
 from airflow_provider_polar.triggers.event import PolarEventTrigger
 
 T = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -124,6 +127,12 @@ async def test_an_answer_that_never_comes_does_not_hold_the_deadline_up(
     monkeypatch.setattr(_client, "LONGEST_RESPONSE", 0.2)
     polar_server.fail("delay", path="list", delay=5)
     assert (await asyncio.wait_for(outcome(trigger(0.1)), 3))["status"] == "timeout"
+    polar_server.clear_requests()
+    # Many waits that share a look: its request would be repeated after a fault, and is not where it hangs.
+    monkeypatch.setattr(_looks, "_PATIENCE", 0.1)
+    ended = await asyncio.gather(*(outcome(trigger(-60, poll_interval=2)) for _ in range(3)))
+    assert [(event["status"], event["looked"]) for event in ended] == [("timeout", False)] * 3
+    assert lists(polar_server) == 1
 
 
 @pytest.mark.parametrize(
@@ -168,6 +177,44 @@ async def test_a_token_that_was_rotated_while_waiting_costs_nothing(
     polar_server.on_request(lambda _: connect(monkeypatch, polar_server, "polar_oat_second"))
     polar_server.remove_token(polar_server.token)
     await looked(polar_server, 2)
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
+async def test_a_look_up_from_before_a_token_was_rotated_does_not_end_a_wait(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secrets back-end takes its time, and waits with other filters look at the same moment."""
+    task = asyncio.create_task(outcome(trigger(poll_interval=1)))
+    await looked(polar_server)
+    look_up = PolarHook.aget_settings
+    began = threading.Event()
+
+    async def slowly(hook: PolarHook) -> ConnectionSettings:
+        settings = await look_up(hook)
+        if not began.is_set():
+            connect(monkeypatch, polar_server, "polar_oat_second")
+            polar_server.add_token("polar_oat_second")
+            polar_server.remove_token(polar_server.token)
+            began.set()
+            await asyncio.sleep(0.5)
+        return settings
+
+    async def another() -> None:
+        monkeypatch.setattr(PolarHook, "aget_settings", slowly)
+        [looks] = _looks._shared[asyncio.get_running_loop()].values()
+        await looks._connection._read_once()
+
+    def refuse(_: object) -> None:
+        # The token is rotated while the request is on its way, and just after somebody else has read the connection.
+        if not began.is_set():
+            asyncio.run_coroutine_threadsafe(another(), loop)
+            began.wait(5)
+
+    loop = asyncio.get_running_loop()
+    polar_server.on_request(refuse)
+    async with asyncio.timeout(20):
+        await asyncio.to_thread(began.wait)
     polar_server.add_events([PAID])
     assert (await task)["status"] == "found"
 
@@ -218,6 +265,21 @@ async def test_while_a_connection_is_missing_it_is_used_as_it_was(
     assert (await task)["status"] == "found"
 
 
+async def test_a_refused_connection_that_airflow_does_not_give_may_have_been_changed(
+    polar_server: LocalPolar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = asyncio.create_task(outcome(trigger()))
+    await looked(polar_server)
+    polar_server.add_token("polar_oat_second")
+    polar_server.remove_token(polar_server.token)
+    monkeypatch.delenv("AIRFLOW_CONN_POLAR_DEFAULT")
+    async with asyncio.timeout(20):
+        await looked(polar_server, 2)
+    connect(monkeypatch, polar_server, "polar_oat_second")
+    polar_server.add_events([PAID])
+    assert (await task)["status"] == "found"
+
+
 async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server: LocalPolar) -> None:
     refused = lambda record: "wrong" in str(record.params)  # noqa: E731
     polar_server.fail("status", status=422, path="list", when=refused)
@@ -226,6 +288,19 @@ async def test_what_polar_refuses_of_one_wait_does_not_end_another(polar_server:
     assert (await wrong)["status"] == "error"
     polar_server.add_events([PAID])
     assert (await good)["status"] == "found"
+
+
+async def test_waits_that_need_many_requests_together_see_their_events_through_faults(polar_server: LocalPolar) -> None:
+    """Between their windows lies more than a page holds, so that each takes a request of its own."""
+    hours = [T + timedelta(hours=number) for number in range(12)]
+    between = [PAID | {"timestamp": hour + timedelta(minutes=30)} for hour in hours]
+    polar_server.add_events([PAID | {"timestamp": hour} for hour in hours] + between * 110)
+    polar_server.fail("status", path="list", every=5)
+    waits = [
+        trigger(-60, poll_interval=2, start=hour.isoformat(), end=(hour + timedelta(minutes=30)).isoformat())
+        for hour in hours
+    ]
+    assert {event["status"] for event in await asyncio.gather(*map(outcome, waits))} == {"found"}
 
 
 async def test_a_wait_whose_events_fill_pages_shares_no_request_from_its_second_look_on(
