@@ -227,6 +227,14 @@ def test_what_does_not_go_together_fails_a_mapped_task_before_any_request(
     assert polar_server.requests == []
 
 
+@pytest.mark.parametrize(
+    "name", ["destination", "start", "window", "filters", "settle", "lookback", "on_incomplete", "file_format"]
+)
+def test_what_a_callable_gives_is_not_judged_before_it_is_called(name: str) -> None:
+    # It is templated as Jinja text is: Airflow calls it when it renders the task's fields.
+    export(**{"window": "1 day", "end": LAST, name: lambda context, jinja_env: FIRST})
+
+
 DAG_FILE = """
 from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG
