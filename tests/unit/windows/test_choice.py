@@ -148,6 +148,8 @@ class TestLengths:
 
         assert parse_length(pendulum.duration(months=1, days=2)) == CalendarWindow(months=1, days=2)
         assert parse_length(pendulum.duration(days=2)) == timedelta(days=2)
+        with pytest.raises(PolarWindowError, match="without hours"):
+            parse_length(pendulum.duration(months=1, hours=3))
 
     def test_a_month_after_the_31st(self) -> None:
         chosen = choose_window(facts(**moment("2026-03-31")), window="1 month")
