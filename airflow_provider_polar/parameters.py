@@ -16,7 +16,7 @@ Parser = Callable[[Any, str], Any]
 
 
 def is_templated(value: Any) -> bool:
-    """Whether a value may still change before the task runs: Jinja text or an ``XComArg``, somewhere in it."""
+    """Whether a value may still change before the task runs: Jinja text or an ``XComArg`` in it, or a callable."""
     if isinstance(value, str):
         return "{{" in value or "{%" in value
     if isinstance(value, Mapping):
@@ -25,7 +25,8 @@ def is_templated(value: Any) -> bool:
         return any(map(is_templated, value))
     if hasattr(value, "joinpath"):
         return is_templated(str(value))
-    return hasattr(value, "iter_references")
+    # Airflow calls a templated field that can be called, and takes what it returns.
+    return hasattr(value, "iter_references") or callable(value)
 
 
 def is_nothing(value: Any) -> bool:

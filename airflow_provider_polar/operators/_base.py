@@ -118,6 +118,7 @@ class PolarOperator(BaseOperator):
         """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
         for name, parse in self._parsers().items():
             parse(getattr(self, name), name)
+        self._check_together()
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any, get_args
 
 from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
@@ -46,6 +47,16 @@ class _Events:
         if isinstance(self.value, Sequence) and not isinstance(self.value, (str, bytes)):
             return "1 event" if len(self.value) == 1 else f"{len(self.value):,} events"
         return f"events as {type(self.value).__name__}"
+
+
+def _unshown(give: Callable[..., Any]) -> Callable[..., Any]:
+    """A callable for a templated field whose events the record of rendered fields does not quote."""
+
+    @wraps(give)
+    def events(context: Context, jinja_env: Any) -> _Events:
+        return _Events(give(context=context, jinja_env=jinja_env))
+
+    return events
 
 
 class PolarIngestEventsOperator(PolarOperator):
@@ -121,7 +132,8 @@ class PolarIngestEventsOperator(PolarOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.events = events
+        # Airflow does not render what it calls.
+        self.events = _unshown(events) if callable(events) else events
         self.source = source
         self.source_conn_id = source_conn_id
         self.mapping = mapping

@@ -73,7 +73,7 @@ def run_facts(context: Mapping[str, Any], timezone: str | tzinfo | None = None) 
         run_after=getattr(run, "run_after", None),
         beginning=getattr(dag, "start_date", None),
         asset_events=_asset_events(context),
-        inlets=frozenset(map(asset_name, getattr(context.get("task"), "inlets", None) or ())),
+        inlets=_triggering_inlets(context),
         watermarks=_watermark_reader(context),
     )
 
@@ -106,6 +106,18 @@ def _asset_events(context: Mapping[str, Any]) -> list[tuple[str, Any]]:
         if not isinstance(asset, AssetAlias)
         for event in events
     ]
+
+
+def _triggering_inlets(context: Mapping[str, Any]) -> frozenset[str]:
+    """The assets that triggered the run and that an inlet of the task is, refers to or stands for as an alias."""
+    inlets = getattr(context.get("task"), "inlets", None) or ()
+    said = {getattr(inlet, key, None) for inlet in inlets for key in ("uri", "name")} - {None}
+    found = set()
+    for asset, events in (context.get("triggering_asset_events") or {}).items():
+        aliases = {alias.name for event in events for alias in getattr(event, "source_aliases", ())}
+        if not said.isdisjoint({getattr(asset, "uri", None), getattr(asset, "name", None), *aliases}):
+            found.add(asset_name(asset))
+    return frozenset(found)
 
 
 def _watermark_reader(context: Mapping[str, Any]) -> Callable[[], list[Watermark]] | None:

@@ -31,7 +31,7 @@ class RunFacts:
     :param moment: the moment that the run stands for: of an empty data interval, else the logical date.
     :param run_after: when the run was due or triggered; unlike the clock, the same at every attempt.
     :param asset_events: ``(asset, extra)`` of the triggering asset events.
-    :param inlets: names and URIs of the task's asset inlets.
+    :param inlets: those of the assets of ``asset_events`` that are inlets of the task.
     :param watermarks: reads what the last runs have read, the last one last; None where there is no asset's state
         store (before Airflow 3.3, or a task without asset inlets and outlets).
     """

@@ -40,6 +40,8 @@ def _lengths(distance: timedelta) -> Iterator[str]:
 def _fills(schedule: Schedule, length: Length) -> bool:
     if length == schedule.ticks.delta:
         return True
+    if isinstance(length, timedelta) and _misses_a_midnight(schedule.ticks, length):
+        return False
     for start, end in _to_look_at(schedule.ticks, length):
         tick = schedule.ticks.next(start)
         while tick is not None:
@@ -48,6 +50,12 @@ def _fills(schedule: Schedule, length: Length) -> bool:
                 return False
             tick = following if following < end else None
     return True
+
+
+def _misses_a_midnight(ticks: Ticks, length: timedelta) -> bool:
+    """Whether a midnight has no tick soon enough: seen at once, where many ticks would have to be looked at first."""
+    days = (_START + timedelta(days=n) for n in range(365)) if not ticks.alike_every_day else ()
+    return any((tick := ticks.next(day)) is None or tick - day > length for day in days)
 
 
 def _to_look_at(ticks: Ticks, length: Length) -> Iterator[tuple[datetime, datetime]]:

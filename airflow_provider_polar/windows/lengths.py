@@ -138,11 +138,10 @@ def _parse(value: Any, name: str) -> Length:
         return value
     if isinstance(value, pendulum.Duration) and (value.years or value.months):
         # As a plain timedelta a month would be 30 days.
-        return CalendarWindow(
-            years=value.years,
-            months=value.months,
-            days=value.as_timedelta().days - 365 * value.years - 30 * value.months,
-        )
+        days, rest = divmod(value.as_timedelta(), timedelta(days=1))
+        if rest:
+            raise PolarWindowError(f"{name}={value!r} is no length: give months and years without hours beside them")
+        return CalendarWindow(years=value.years, months=value.months, days=days - 365 * value.years - 30 * value.months)
     if isinstance(value, timedelta):
         return value
     try:

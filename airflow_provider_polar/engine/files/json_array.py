@@ -41,12 +41,14 @@ class _Text:
         self.elements = 0
 
     def _fill(self) -> bool:
-        """Reads on; False at the end."""
+        """Reads on; at the end False, and positions stay what they are."""
         more = self._text.read(_BLOCK)
+        if not more:
+            return False
         self._buffer, self._position = self._buffer[self._position :] + more, 0
         if len(self._buffer) > _MAX_ELEMENT:
             raise StreamError(f"after element {self.elements}: no complete JSON value in {_MAX_ELEMENT} characters")
-        return bool(more)
+        return True
 
     def look(self) -> str:
         """The next character that is no space; empty at the end."""

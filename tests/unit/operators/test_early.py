@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_provider_polar.exceptions import PolarConfigurationError, PolarFilt
 from airflow_provider_polar.operators.assemble import PolarAssembleExportOperator
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.get import PolarGetEventOperator
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.operators.names import PolarListEventNamesOperator
 from airflow_provider_polar.operators.plan import PolarPlanExportOperator
 from airflow_provider_polar.operators.reconcile import PolarReconcileEventsOperator
@@ -201,6 +203,36 @@ def test_what_a_task_is_mapped_over_fails_it_without_retries(
     with pytest.raises(AirflowFailException):
         operator.unmap(mapped).execute({})
     assert polar_server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mapped"),
+    [
+        ({"source": "file:///events.jsonl"}, {"events": [{"name": "x", "external_customer_id": "c"}]}),
+        ({"on_invalid": "skip"}, {"events": [{"name": "x"}]}),
+    ],
+    ids=["two sources of events", "rejected rows kept nowhere"],
+)
+def test_what_does_not_go_together_fails_a_mapped_task_before_any_request(
+    polar_server: LocalPolar, polar_connection: str, given: dict[str, Any], mapped: dict[str, Any]
+) -> None:
+    with DAG("mapped", schedule=None):
+        operator = PolarIngestEventsOperator.partial(task_id="ingest", **given).expand(
+            **{name: [value] for name, value in mapped.items()}
+        )
+    with pytest.raises(AirflowFailException, match=r"exactly one of events and source|needs rejected_path"):
+        operator.unmap(given | mapped).execute(
+            {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=0)}
+        )
+    assert polar_server.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["destination", "start", "window", "filters", "settle", "lookback", "on_incomplete", "file_format"]
+)
+def test_what_a_callable_gives_is_not_judged_before_it_is_called(name: str) -> None:
+    # It is templated as Jinja text is: Airflow calls it when it renders the task's fields.
+    export(**{"window": "1 day", "end": LAST, name: lambda context, jinja_env: FIRST})
 
 
 DAG_FILE = """

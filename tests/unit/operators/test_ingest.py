@@ -377,10 +377,11 @@ def test_the_content_of_events_is_not_in_what_airflow_keeps_of_the_task(
         PolarIngestEventsOperator(task_id="from_xcom", events=given)
         PolarIngestEventsOperator(task_id="from_list", events=[{**secret, "name": "{{ dag.dag_id }}"}])
         PolarIngestEventsOperator(task_id="from_text", events=json.dumps([secret]))
+        PolarIngestEventsOperator(task_id="from_call", events=lambda context, jinja_env: [secret])
         PolarIngestEventsOperator.partial(task_id="mapped").expand(events=[[secret], [secret, secret]])
     run = run_dag(dag)
     assert run.state == "success"
-    assert polar_server.count() == 7
+    assert polar_server.count() == 8
     with create_session() as session:
         query = select(RenderedTaskInstanceFields).where(RenderedTaskInstanceFields.dag_id == "ingest_rendered")
         records = {(one.task_id, one.map_index): one.rendered_fields for one in session.scalars(query)}
@@ -388,6 +389,7 @@ def test_the_content_of_events_is_not_in_what_airflow_keeps_of_the_task(
         ("from_xcom", -1): "2 events",
         ("from_list", -1): "1 event",
         ("from_text", -1): "events as str",
+        ("from_call", -1): "1 event",
         ("mapped", 0): "1 event",
         ("mapped", 1): "2 events",
     }

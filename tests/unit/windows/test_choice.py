@@ -22,6 +22,7 @@ from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows import CalendarWindow, check_schedule
 from airflow_provider_polar.windows.choice import choose_window
 from airflow_provider_polar.windows.facts import RunFacts, Watermark
+from airflow_provider_polar.windows.filling import filling_window
 from airflow_provider_polar.windows.lengths import parse_length, zone
 from airflow_provider_polar.windows.partitions import parse_key
 from airflow_provider_polar.windows.schedules import Schedule
@@ -147,6 +148,8 @@ class TestLengths:
 
         assert parse_length(pendulum.duration(months=1, days=2)) == CalendarWindow(months=1, days=2)
         assert parse_length(pendulum.duration(days=2)) == timedelta(days=2)
+        with pytest.raises(PolarWindowError, match="without hours"):
+            parse_length(pendulum.duration(months=1, hours=3))
 
     def test_a_month_after_the_31st(self) -> None:
         chosen = choose_window(facts(**moment("2026-03-31")), window="1 month")
@@ -559,3 +562,11 @@ def test_a_window_ends_at_its_moment_and_is_never_empty(end: datetime, where: st
         assert off <= HOUR  # equal, but where the clocks skip or repeat that very time
     else:
         assert chosen.duration == parsed
+
+
+def test_what_leaves_a_month_out_is_seen_without_a_look_at_every_minute_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[datetime] = []
+    following = Ticks.next
+    monkeypatch.setattr(Ticks, "next", lambda self, moment: looked_at.append(moment) or following(self, moment))
+    assert filling_window(schedule("* * * 1-11 *")) is None
+    assert len(looked_at) < 5000

@@ -62,18 +62,26 @@ class TestWatermark:
             resolve_window(context(0, {"polar_window.dag.export": "2026-01-01"}))
 
 
-def test_an_aliass_events_are_those_of_its_assets_and_inlets_go_by_uri() -> None:
+def test_an_aliass_events_are_those_of_its_assets_and_inlets_go_by_whatever_names_them() -> None:
     other = Asset(name="other", uri="s3://bucket/other")
     first, second = EventWindow(BEGINNING, BEGINNING + DAY), EventWindow(BEGINNING + DAY, BEGINNING + 2 * DAY)
-    events = [SimpleNamespace(extra={"window": window.to_dict()}) for window in (first, second)]
-    triggering = {ASSET: events, AssetAlias("alias"): events[:1]}
+    alias = AssetAlias("alias")
+    events = [
+        SimpleNamespace(extra={"window": window.to_dict()}, source_aliases=aliases)
+        for window, aliases in ((first, []), (second, [alias]))
+    ]
+    triggering = {ASSET: events, alias: events[1:]}
     given = context(0, {}, triggering_asset_events=triggering)
     assert resolve_window(given) == EventWindow(first.start, second.end)
     triggering[other] = events[:1]
     with pytest.raises(PolarWindowError, match="different windows"):
         resolve_window(given)
-    given["task"].inlets = [other]
-    assert resolve_window(given) == first
+    for inlet in (other, Asset.ref(name="other"), Asset.ref(uri=other.uri)):
+        given["task"].inlets = [inlet]
+        assert resolve_window(given) == first
+    for inlet in (ASSET, Asset.ref(name="events"), alias):
+        given["task"].inlets = [inlet]
+        assert resolve_window(given) == EventWindow(first.start, second.end)
 
 
 def test_a_schedule_by_assets_is_called_by_their_names() -> None:

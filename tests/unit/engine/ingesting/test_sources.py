@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polar.engine.files import json_array
+from airflow_provider_polar.engine.files.compression import StreamError
 from airflow_provider_polar.engine.files.formats import format_of
 from airflow_provider_polar.engine.ingesting.sources import Row, is_glob, rows_in_memory, rows_of_files
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError, PolarSourceUnavailableError
@@ -202,3 +203,13 @@ def test_an_array_is_read_right_wherever_its_chunks_end(values: list[Any], chunk
         assert [value for _, value, _ in json_array.read(data, lambda *_: None)] == values
     finally:
         json_array._BLOCK = before
+
+
+@pytest.mark.parametrize(
+    "array", [b"[1,2 33,4]", b"[1,2 33]", b"[1 ,2]3", b'[{"n":1},{"n":2} {"n":3,"mm":"33"},{"n":4}]']
+)
+def test_an_array_whose_comma_is_missing_loses_no_element_unsaid(array: bytes) -> None:
+    import io
+
+    with pytest.raises(StreamError):
+        list(json_array.read(io.BytesIO(array), lambda *_: None))
