@@ -1,0 +1,205 @@
+"""The evaluation of meters against PostgreSQL, asked in the shapes in which Polar's server asks it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_polar.engine.metering.buckets import Buckets
+from airflow_provider_polar.engine.metering.quantities import Meter, compare, evaluate
+from airflow_provider_polar.engine.window import EventWindow
+from tests.integration.postgres import Postgres, postgres  # noqa: F401
+
+LAW = settings(
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+START = datetime(2026, 3, 28, 22, tzinfo=UTC)
+KEYS = ["units", "kind", "_llm.total_tokens", "_llm.prompt", "_llm", "name", "a%b"]
+TEXTS = ["", "a", "A", "ab", "a%b", "a_b", "t", "f", "true", "1", "1.0", "10", "é", 'q"\\', "api.call", "user", "74"]
+NUMBERS = [0, 1, -1, 2, 10, 2**31 - 1, 2**53 + 1, 0.0, -0.0, 1.0, 0.1, 0.25, -1.5, 1e22, 1e-7, 1.5e16, 123456.789]
+VALUES = st.sampled_from([*TEXTS, *NUMBERS, True, False])
+
+
+def quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@st.composite
+def event(draw: st.DrawFn) -> dict[str, Any]:
+    metadata = draw(st.dictionaries(st.sampled_from(["units", "kind", "name", "a%b"]), VALUES))
+    if draw(st.booleans()):
+        prompt = draw(st.sampled_from([None, "a", "true"]))
+        metadata["_llm"] = {"vendor": "a", "prompt": prompt, "total_tokens": draw(st.sampled_from(NUMBERS))}
+    moment = START + timedelta(minutes=draw(st.integers(-90, 60 * 80)), microseconds=draw(st.integers(0, 10**6 - 1)))
+    return {
+        "timestamp": moment.isoformat(),
+        "name": draw(st.sampled_from(["api.call", "a%b", "A"])),
+        "source": draw(st.sampled_from(["user", "system"])),
+        "metadata": metadata,
+    }
+
+
+SECONDS = st.integers(-5400, 80 * 3600).map(lambda past: int(START.timestamp()) + past)
+OPERATORS = ["eq", "ne", "gt", "gte", "lt", "lte", "like", "not_like"]
+CLAUSES = st.one_of(
+    st.builds(
+        lambda prefix, path, operator, value: {"property": prefix + path, "operator": operator, "value": value},
+        st.sampled_from(["", "metadata."]),
+        st.sampled_from([*KEYS, "source", "nothing", "kind.deeper"]),
+        st.sampled_from(OPERATORS),
+        st.one_of(st.sampled_from(TEXTS), st.sampled_from([0, 1, -1, 10, 2**31 - 1]), st.booleans()),
+    ),
+    st.builds(
+        lambda operator, value: {"property": "timestamp", "operator": operator, "value": value},
+        st.sampled_from(OPERATORS),
+        st.one_of(SECONDS, st.just(74), st.sampled_from(TEXTS)),
+    ),
+    # Polar's server refuses to order booleans, so that nothing is to be compared.
+).filter(lambda it: not isinstance(it["value"], bool) or it["operator"] not in ("gt", "gte", "lt", "lte"))
+FILTERS = st.recursive(
+    CLAUSES,
+    lambda inner: st.builds(
+        lambda conjunction, clauses: {"conjunction": conjunction, "clauses": clauses},
+        st.sampled_from(["and", "or"]),
+        st.lists(inner, max_size=3),
+    ),
+    max_leaves=5,
+).map(lambda it: it if "clauses" in it else {"conjunction": "and", "clauses": [it]})
+AGGREGATIONS = st.one_of(
+    st.just({"func": "count"}),
+    st.builds(
+        lambda func, prefix, path: {"func": func, "property": prefix + path},
+        st.sampled_from(["sum", "max", "min", "avg", "unique"]),
+        st.sampled_from(["", "metadata."]),
+        st.sampled_from([*KEYS, "source", "timestamp"]),
+    ),
+)
+FIELDS = {"name": "name", "source": "source", "timestamp": "cast(extract(epoch from timestamp) as bigint)"}
+SIGNS = {"eq": "=", "ne": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+
+
+def contains(text: str, value: str, operator: str) -> str:
+    escaped = value.replace("/", "//").replace("%", "/%").replace("_", "/_")
+    return f"{text} {'not ' if operator == 'not_like' else ''}like {quoted(f'%{escaped}%')} escape '/'"
+
+
+def json_at(path: str) -> str:
+    return "metadata" + "".join(f" -> {quoted(key)}" for key in path.removeprefix("metadata.").split("."))
+
+
+def text_at(path: str) -> str:
+    head, _, last = json_at(path).rpartition(" -> ")
+    return f"({head} ->> {last})"
+
+
+def filter_sql(it: dict[str, Any]) -> str:
+    if "clauses" in it:
+        return "(" + f" {it['conjunction']} ".join(map(filter_sql, it["clauses"]) if it["clauses"] else ["true"]) + ")"
+    path, operator, value = it["property"].removeprefix("metadata."), it["operator"], it["value"]
+    text = ("t" if value else "f") if isinstance(value, bool) else str(value)
+    if path in FIELDS:
+        if type(value) is not (int if path == "timestamp" else str):
+            return "false"
+        if operator in SIGNS:
+            return f"({FIELDS[path]} {SIGNS[operator]} {value if path == 'timestamp' else quoted(text)})"
+        return "(" + contains(f"cast({FIELDS[path]} as varchar)", text, operator) + ")"
+    if operator not in SIGNS:
+        return "(" + contains(text_at(path), text, operator) + ")"
+    number = f"cast({text_at(path)} as float) {SIGNS[operator]} {int(value)}" if isinstance(value, int) else "false"
+    boolean = f"cast({text_at(path)} as boolean) {SIGNS[operator]} {value}" if isinstance(value, bool) else "false"
+    return (
+        f"(case when jsonb_typeof({json_at(path)}) = 'string' then {text_at(path)} {SIGNS[operator]} {quoted(text)}"
+        f" when jsonb_typeof({json_at(path)}) = 'number' then {number}"
+        f" when jsonb_typeof({json_at(path)}) = 'boolean' then {boolean} end)"
+    )
+
+
+def aggregation_sql(it: dict[str, Any]) -> tuple[str, str]:
+    """The quantity, and the condition that the function adds to the filter."""
+    if it["func"] == "count":
+        return "count(*)", "true"
+    path = it["property"].removeprefix("metadata.")
+    if it["func"] == "unique":
+        return f"count(distinct ({json_at(path)}))", "true"
+    if path in FIELDS:
+        number = f"cast({FIELDS[path]} as float)" if path == "timestamp" else "null::float"
+        return f"{it['func']}({number})", str(path == "timestamp").lower()
+    return f"{it['func']}(cast({text_at(path)} as float))", f"jsonb_typeof({json_at(path)}) = 'number'"
+
+
+def ask(server: Postgres, events: list[dict[str, Any]], meter: dict[str, Any], buckets: Buckets) -> dict[Any, float]:
+    """Polar's quantities: a series in the zone, joined with the truncated times of the events that the meter takes."""
+    quantity, condition = aggregation_sql(meter["aggregation"])
+    statements = [
+        f"set timezone = {quoted(buckets.timezone)};"
+        "create temporary table events (timestamp timestamptz, name text, source text, metadata jsonb);"
+        f"insert into events select * from jsonb_to_recordset({quoted(json.dumps(events))})"
+        " as it(timestamp timestamptz, name text, source text, metadata jsonb);"
+    ]
+    for request in buckets.requests():
+        start, end, unit = request.start_timestamp, request.end_timestamp, request.interval
+        statements.append(
+            f"with daily as (select date_trunc('{unit}', timestamp) as day, {quantity} as quantity from events"
+            f" where {filter_sql(meter['filter'])} and {condition} group by 1)"
+            " select extract(epoch from step), coalesce(quantity, 0)"
+            f" from generate_series(timestamptz '{start}', timestamptz '{end}', interval '1 {unit}') step"
+            f" left join daily on day = date_trunc('{unit}', step) order by step;"
+        )
+    rows = [line.split("|") for line in server.run("".join(statements)).splitlines()]
+    return buckets.by_bucket((datetime.fromtimestamp(float(step), UTC), float(quantity)) for step, quantity in rows)
+
+
+@settings(LAW, max_examples=200)
+@given(st.lists(event(), max_size=30), FILTERS, AGGREGATIONS)
+def test_a_meter_makes_of_events_what_postgresql_makes_of_them(postgres, events, its_filter, aggregation):  # noqa: F811
+    buckets = Buckets.of(EventWindow(START, START + timedelta(hours=72)))
+    meter = {"id": "1", "name": "A meter", "filter": its_filter, "aggregation": aggregation}
+    [ours] = evaluate([Meter.parse(meter)], events, buckets)
+    assert compare(ours, ask(postgres, events, meter, buckets)) == []
+
+
+# Zones in which midnight is left out or comes twice, whose clocks change by half an hour, or differ by a quarter.
+ZONES = ["UTC", "Europe/Berlin", "Africa/Cairo", "America/Havana", "Australia/Lord_Howe", "Asia/Kathmandu"]
+QUARTER = timedelta(minutes=15)
+COUNT = {"id": "1", "name": "All", "filter": {"conjunction": "and", "clauses": []}, "aggregation": {"func": "count"}}
+
+
+def first_of(moment: datetime, interval: str, zone: str) -> datetime:
+    """The first quarter of an hour in the local hour (day, ...) of a moment."""
+
+    def name(it: datetime) -> Any:
+        local = it.astimezone(ZoneInfo(zone))
+        hour = (local.date(), local.hour, local.utcoffset())
+        week = local.isocalendar()[:2]
+        return {"hour": hour, "day": local.date(), "week": week, "month": (local.year, local.month)}.get(
+            interval, local.year
+        )
+
+    most = {"hour": 1, "day": 25, "week": 7 * 24 + 1, "month": 31 * 24 + 1, "year": 366 * 24 + 1}[interval]
+    quarters = (moment - QUARTER * past for past in range(4 * most, -1, -1))
+    return next(it for it in quarters if name(it) == name(moment))
+
+
+@settings(LAW, max_examples=100)
+@given(st.sampled_from(ZONES), st.sampled_from(["hour", "day", "week", "month", "year"]), st.data())
+def test_every_moment_of_a_window_lies_in_the_bucket_that_postgresql_puts_it_in(postgres, zone, interval, data):  # noqa: F811
+    hours = {"hour": 20 * 24, "day": 500 * 24, "week": 500 * 24}.get(interval, 2000 * 24)
+    early = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=data.draw(st.integers(0, 2 * 366 * 24)))
+    late = early + timedelta(hours=data.draw(st.integers(0, hours)))
+    start, end = first_of(early, interval, zone), first_of(late, interval, zone)
+    window = EventWindow(start, end if end > start else first_of(early + timedelta(days=400), interval, zone))
+    buckets = Buckets.of(window, interval, zone)
+    quarters = int(window.duration / QUARTER)
+    past = data.draw(st.lists(st.integers(-8, quarters + 8), max_size=40))
+    moments = [window.start + QUARTER * it for it in [-1, 0, quarters - 1, quarters, *past]]
+    events = [{"timestamp": it.isoformat(), "name": "a", "source": "user", "metadata": {}} for it in moments]
+    [ours] = evaluate([Meter.parse(COUNT)], events, buckets)
+    assert compare(ours, ask(postgres, events, COUNT, buckets)) == []
+    assert ours.total().quantity == sum(it in window for it in moments)
