@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -83,25 +83,30 @@ class QuantitiesRequest:
     timezone: str
 
 
-@dataclass(frozen=True)
 class Buckets:
     """Adjacent whole hours (days, ...), each named by the moment to which Polar truncates its events' times, in UTC.
 
-    :param timezone: IANA name of the zone that they begin in.
     :param steps: the moments for which Polar gives a quantity, each the first of its bucket or little later.
+    :param interval: ``hour``, ``day``, ``week``, ``month`` or ``year``.
+    :param timezone: IANA name of the zone in which they begin.
     """
 
-    interval: Interval
-    timezone: str
-    steps: tuple[datetime, ...]
+    def __init__(self, steps: Iterable[datetime], interval: Interval, timezone: str) -> None:
+        self.interval = interval
+        self.timezone = timezone
+        self._zone = ZoneInfo(timezone)
+        self._by_step = {step: _bucket(step, interval, self._zone) for step in steps}
+        self._names = frozenset(self._by_step.values())
 
     @classmethod
     def of(cls, window: EventWindow, interval: Interval = "hour", timezone: str = "UTC") -> Self:
         """The buckets of a window.
 
-        :raises PolarWindowError: there is no such time zone, or the window begins or ends within a bucket. A retry
-            does not help.
+        :raises PolarWindowError: there is no such interval or time zone, or the window begins or ends within a bucket.
+            A retry does not help.
         """
+        if interval not in MOST:
+            raise PolarWindowError(f"Polar has no quantities by {interval!r}; there are {', '.join(MOST)}")
         try:
             zone = ZoneInfo(timezone)
         except (KeyError, ValueError, OSError):
@@ -112,26 +117,13 @@ class Buckets:
                     f"the window {window} has to consist of whole {interval}s of {timezone}, as Polar's quantities do; "
                     f"{moment_text(bound)} lies within one"
                 )
-        return cls(interval, timezone, tuple(_steps(window, interval, zone)))
-
-    @cached_property
-    def _zone(self) -> ZoneInfo:
-        return ZoneInfo(self.timezone)
-
-    @cached_property
-    def _named(self) -> Mapping[datetime, datetime]:
-        """Step to bucket."""
-        return {step: _bucket(step, self.interval, self._zone) for step in self.steps}
-
-    @cached_property
-    def _names(self) -> frozenset[datetime]:
-        return frozenset(self._named.values())
+        return cls(_steps(window, interval, zone), interval, timezone)
 
     def __iter__(self) -> Iterator[datetime]:
-        return iter(self._named.values())
+        return iter(self._by_step.values())
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self._by_step)
 
     def find(self, moment: datetime) -> datetime | None:
         """The bucket that an event of that (aware) time falls into; None where it is none of these."""
@@ -140,13 +132,14 @@ class Buckets:
 
     def only(self, chosen: Collection[datetime]) -> Self:
         """The buckets from the first to the last of those chosen."""
+        steps = list(self._by_step)
         places = [place for place, bucket in enumerate(self) if bucket in chosen]
-        return type(self)(self.interval, self.timezone, self.steps[min(places) : max(places) + 1])
+        return type(self)(steps[min(places) : max(places) + 1], self.interval, self.timezone)
 
     def requests(self) -> list[QuantitiesRequest]:
         """The fewest requests that give every bucket's quantity."""
-        most = MOST[self.interval]
-        parts = [self.steps[first : first + most] for first in range(0, len(self.steps), most)]
+        steps, most = list(self._by_step), MOST[self.interval]
+        parts = [steps[first : first + most] for first in range(0, len(steps), most)]
         return [QuantitiesRequest(part[0], part[-1], self.interval, self.timezone) for part in parts]
 
     def by_bucket(self, given: Iterable[tuple[datetime, float]]) -> dict[datetime, float]:
@@ -156,9 +149,9 @@ class Buckets:
             not help.
         """
         quantities = dict(given)
-        if odd := quantities.keys() ^ self._named.keys():
+        if odd := quantities.keys() ^ self._by_step.keys():
             raise PolarResponseError(
                 f"Polar gave {len(quantities)} quantities by {self.interval} in {self.timezone} where {len(self)} were "
                 f"asked for; the first that is missing, or not asked for, is that of {moment_text(min(odd))}"
             )
-        return {bucket: quantities[step] for step, bucket in self._named.items()}
+        return {bucket: quantities[step] for step, bucket in self._by_step.items()}

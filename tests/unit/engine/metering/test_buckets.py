@@ -51,8 +51,9 @@ def test_after_a_midnight_that_is_left_out_the_last_day_is_still_asked_for():
     assert request.end_timestamp == datetime(2026, 4, 25, 22, tzinfo=UTC)
     assert list(its)[-1] == datetime(2026, 4, 25, 21, tzinfo=UTC)
     assert len(its) == 4
-    given = [(step, float(number)) for number, step in enumerate(its.steps)]
-    assert list(its.by_bucket(given).items()) == list(zip(its, [0.0, 1.0, 2.0, 3.0], strict=True))
+    steps = [*list(its)[:2], *(datetime(2026, 4, day, 22, tzinfo=UTC) for day in (24, 25))]
+    given = zip(steps, [1.0, 2.0, 3.0, 4.0], strict=True)
+    assert list(its.by_bucket(given).items()) == list(zip(its, [1.0, 2.0, 3.0, 4.0], strict=True))
 
 
 def test_an_hour_that_comes_twice_is_two():
@@ -74,6 +75,11 @@ def test_a_window_of_broken_buckets_is_refused(start, end, how, bound):
     with pytest.raises(PolarWindowError, match=f"whole {how[0]}s") as caught:
         buckets(start, end, *how)
     assert f"{bound} lies within one" in str(caught.value)
+
+
+def test_no_interval():
+    with pytest.raises(PolarWindowError, match="no quantities by 'minute'; there are hour, day"):
+        buckets("2026-11-02T10:00Z", "2026-11-02T12:00Z", "minute")
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlim", "", "../etc", "Europe"])
