@@ -96,7 +96,7 @@ class PolarScopeError(PolarApiError):
 
 
 class PolarNotFoundError(PolarApiError):
-    """404: no such event.
+    """404: no such event, or meter.
 
     An event just ingested is also not found until it is visible (usually a second or two, more under load), so a later
     retry helps for an event that is known to be new."""

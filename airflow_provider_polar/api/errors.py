@@ -49,6 +49,7 @@ _KNOWN_WORDS = re.compile(
     r"|Timestamp must be in the past|(Customer|Member|Event|Meter|Organization|Parent event) not found"
     r"|Setting organization_id is disallowed when using an organization token"
     r"|Query is only supported when organization_id is provided"
+    r"|The interval is too small for the given date range"
 )
 """Polar's and pydantic's texts that hold nothing of the input, up to where they might."""
 _FIELD = re.compile(r"[\w.:/-]{1,64}")
@@ -119,8 +120,9 @@ def error_of(
         what = f"{request.path} is not known there: API version {server.api_version!r} or the base URL is wrong"
         return error(PolarVersionError, what)
     if status == 404:
-        what = f"Polar has no event {request.path.rsplit('/', 1)[-1]}"
-        return error(PolarNotFoundError, what, "; a new one becomes visible in moments")
+        thing, identity = request.path.split("/")[2:4]
+        advice = "; a new one becomes visible in moments" if thing == "events" else ""
+        return error(PolarNotFoundError, f"Polar has no {thing.removesuffix('s')} {identity}", advice)
     if status == 413:
         return error(PolarValidationError, "The request's body is larger than Polar takes", ": send smaller batches")
     if status in (400, 411, 422):

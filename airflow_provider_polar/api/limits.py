@@ -16,6 +16,10 @@ INTEGERS = range(-(2**31), 2**31)
 """The whole numbers that a ``filter`` compares with."""
 MIN_QUERY, MAX_DEPTH = 3, 5
 """Characters of a ``query`` at least, and levels of descendants at most."""
+INTERVAL_DAYS = {"hour": 7, "day": 366, "week": 371, "month": 1460, "year": 3650}
+"""The intervals of a meter's quantities, and the days between the dates of a request's bounds at most."""
+FIRST_YEAR = 2023
+"""Quantities begin with this year, in UTC."""
 
 CUSTOMER_FIELDS = ("customer_id", "external_customer_id")
 """The two ways to name an event's customer; an event has exactly one of them."""

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from airflow_provider_polar.api.bodies import decode_json
+
+
+def _aware(value: datetime) -> datetime:
+    # Polar gives an event of year 1 without a zone.
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(_aware)]
+"""A moment, in UTC."""
 
 
 class _Response(BaseModel):
@@ -41,7 +50,7 @@ class Event(_Response):
 
     # The order is the API's own, and that of the fields in exported files.
     id: str
-    timestamp: datetime
+    timestamp: Moment
     organization_id: str | None = None
     customer_id: str | None = None
     customer: dict[str, Any] | None = None
@@ -54,12 +63,6 @@ class Event(_Response):
     name: str
     source: str
     metadata: dict[str, Any] = Field(default_factory=dict)
-
-    @field_validator("timestamp")
-    @classmethod
-    def _aware(cls, value: datetime) -> datetime:
-        # Polar gives an event of year 1 without a zone.
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class EventPage(_Response):
@@ -76,8 +79,8 @@ class EventName(_Response):
     label: str | None = None
     source: str | None = None
     occurrences: int = 0
-    first_seen: datetime | None = None
-    last_seen: datetime | None = None
+    first_seen: Moment | None = None
+    last_seen: Moment | None = None
 
 
 class EventNamePage(_Response):
@@ -92,3 +95,79 @@ class IngestResult(_Response):
 
     inserted: int
     duplicates: int = 0
+
+
+class Meter(_Response):
+    """A meter: which events it takes, and what it makes of them.
+
+    :param filter: ``conjunction`` and ``clauses``, each a clause (``property``, ``operator``, ``value``) or a filter.
+    :param aggregation: ``func`` (``count``, ``sum``, ``max``, ``min``, ``avg``, ``unique``) and, but for ``count``,
+        ``property``.
+    :param archived_at: when it was archived; None for one that is in use.
+    """
+
+    id: str
+    name: str
+    unit: str | None = None
+    custom_label: str | None = None
+    custom_multiplier: int | None = None
+    filter: dict[str, Any]
+    aggregation: dict[str, Any]
+    organization_id: str | None = None
+    created_at: Moment | None = None
+    modified_at: Moment | None = None
+    archived_at: Moment | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class MeterPage(_Response):
+    """A page of ``GET /v1/meters/``."""
+
+    items: list[Meter]
+    pagination: Pagination
+
+
+class MeterQuantity(_Response):
+    """What a meter makes of the events of one bucket.
+
+    :param timestamp: start of the bucket (UTC): the request's start, moved on by whole intervals.
+    """
+
+    timestamp: Moment
+    quantity: float
+
+
+class MeterQuantities(_Response):
+    """What a meter makes of the events of each bucket.
+
+    :param total: of the buckets for ``count``, ``sum``, ``max`` and ``min``; for ``avg`` and ``unique`` **of all
+        events of all time**, whatever the bounds.
+    """
+
+    quantities: list[MeterQuantity]
+    total: float
+
+
+class CustomerMeter(_Response):
+    """What a customer has consumed of a meter, and has left, since the last reset: by receipt, and with a delay.
+
+    :param customer: the customer as it is now; personal data.
+    """
+
+    id: str
+    customer_id: str
+    meter_id: str
+    consumed_units: float
+    credited_units: float
+    balance: float
+    customer: dict[str, Any] | None = None
+    meter: Meter | None = None
+    created_at: Moment | None = None
+    modified_at: Moment | None = None
+
+
+class CustomerMeterPage(_Response):
+    """A page of ``GET /v1/customer-meters/``."""
+
+    items: list[CustomerMeter]
+    pagination: Pagination

@@ -1,4 +1,4 @@
-"""The four operations of the Events API, each described once; the clients only send them."""
+"""The requests that are about events, each described once; the clients only send them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,22 @@ def timestamp_text(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _paging(page: int | None, limit: int | None, sorting: str | Sequence[str] | None, allowed: Any) -> Params:
+def path_id(value: str | UUID, of: str) -> UUID:
+    """An id for a path.
+
+    :raises PolarConfigurationError: it is not a UUID.
+    """
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise PolarConfigurationError(f"{value!r} is not {of} id; Polar's ids are UUIDs") from None
+
+
+def paging(page: int | None, limit: int | None, sorting: str | Sequence[str] | None, allowed: Any) -> Params:
+    """The parameters of a page.
+
+    :raises PolarConfigurationError: a number or a criterion that Polar does not take.
+    """
     params: Params = []
     if page is not None:
         if page < 1:
@@ -91,7 +106,7 @@ def list_events(
         params.append(("start_timestamp", timestamp_text(start_timestamp)))
     if end_timestamp is not None:
         params.append(("end_timestamp", timestamp_text(end_timestamp)))
-    params += _paging(page, limit, sorting, EventSorting)
+    params += paging(page, limit, sorting, EventSorting)
     return PolarRequest("GET", "/v1/events/", tuple(params))
 
 
@@ -109,7 +124,7 @@ def list_event_names(
     params = EventFilters.parse({**filters, "query": None}).to_params()
     if (query := filters.get("query")) is not None:
         params.append(("query", query))
-    params += _paging(page, limit, sorting, NameSorting)
+    params += paging(page, limit, sorting, NameSorting)
     return PolarRequest("GET", "/v1/events/names", tuple(params))
 
 
@@ -118,10 +133,7 @@ def get_event(event_id: str | UUID) -> PolarRequest:
 
     :raises PolarConfigurationError: the id is not a UUID.
     """
-    try:
-        return PolarRequest("GET", f"/v1/events/{UUID(str(event_id))}")
-    except ValueError:
-        raise PolarConfigurationError(f"{event_id!r} is not an event id; Polar's ids are UUIDs") from None
+    return PolarRequest("GET", f"/v1/events/{path_id(event_id, 'an event')}")
 
 
 def ingest_events(events: Sequence[Mapping[str, Any]]) -> PolarRequest:

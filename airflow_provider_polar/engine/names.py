@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.api.filters import NameFilters, unknown_filter
 from airflow_provider_polar.api.limits import MAX_LIMIT
 from airflow_provider_polar.api.models import EventName
+from airflow_provider_polar.engine.pages import every_item
 from airflow_provider_polar.exceptions import PolarFilterError
 
 if TYPE_CHECKING:
@@ -23,19 +25,6 @@ def read_names(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[Even
     """
     if unknown := sorted(set(filters) - set(KNOWN)):
         raise PolarFilterError(unknown_filter(unknown[0], KNOWN, "event names have"))
-    return _pages(client, {"sorting": "name", **{k: v for k, v in filters.items() if v is not None}})
-
-
-def _pages(client: PolarClient, filters: Mapping[str, Any]) -> Iterator[EventName]:
-    seen: set[tuple[str, str | None]] = set()
-    page = 1
-    while True:
-        response = client.list_names(page=page, limit=MAX_LIMIT, **filters)
-        for name in response.items:
-            # The same name may exist as a system and as a user event.
-            if (name.name, name.source) not in seen:
-                seen.add((name.name, name.source))
-                yield name
-        if not response.items or page * MAX_LIMIT >= response.pagination.total_count:
-            return
-        page += 1
+    given = {"sorting": "name", **{name: value for name, value in filters.items() if value is not None}}
+    # The same name may exist as a system and as a user event.
+    return every_item(lambda page: client.list_names(page=page, limit=MAX_LIMIT, **given), attrgetter("name", "source"))

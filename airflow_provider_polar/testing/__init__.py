@@ -1,4 +1,4 @@
-"""A local Polar: Polar's Events API with its real server's behaviour and traps, on SQLite.
+"""A local Polar: Polar's API of events and meters with its real server's behaviour and traps, on SQLite.
 
 For the demo, this project's tests and the users' own DAG tests::
 
@@ -22,6 +22,8 @@ A server in another process is steered over HTTP, without a token, in JSON; thes
 GET    /_local/state          organization id, counts of events and requests, faults
 GET    /_local/truth          {"events": [...]} every stored event with its external id
 POST   /_local/events         {"events": [...], "visible_after", "index", "store", "copies"} -> {"ids"}
+POST   /_local/events/remove  the arguments of `remove_events`; `restore` gives them back
+POST   /_local/events/meter   the arguments of `meter_otherwise`
 POST   /_local/customers      {"external_id", "email", "name", "metadata"} -> the customer
 POST   /_local/organizations  the arguments of `add_organization`
 POST   /_local/tokens         the arguments of `add_token`

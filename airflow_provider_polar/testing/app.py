@@ -1,20 +1,21 @@
-"""Polar's Events API as an ASGI application."""
+"""Polar's API of events and meters as an ASGI application."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
 from airflow_provider_polar.testing.endpoints import Endpoints, Settings
-from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
-from airflow_provider_polar.testing.faults import Endpoint, Faults, RequestRecord
-from airflow_provider_polar.testing.ingest import MAX_BODY, ServerError, UnreadableBody
+from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid, ServerError
+from airflow_provider_polar.testing.faults import Endpoint, Faults, OfMeters, Reading, RequestRecord
+from airflow_provider_polar.testing.ingest import MAX_BODY, UnreadableBody
 from airflow_provider_polar.testing.store import Store
 from airflow_provider_polar.testing.wire import (
     PRIVATE,
@@ -35,6 +36,24 @@ Control = Callable[[str, str, bytes], tuple[int, Any]]
 
 VERSIONS = ("2026-04", "2026-10")
 CONTROL_PREFIX = "/_local/"
+SCOPES: dict[Endpoint, tuple[str, ...]] = {
+    "ingest": ("events:write",),
+    **dict.fromkeys(get_args(Reading), ("events:read", "events:write")),
+    **dict.fromkeys(get_args(OfMeters), ("meters:read", "meters:write")),
+    "customer_meters": ("customer_meters:read",),
+}
+"""The scopes of which one is needed."""
+ROUTES: dict[Endpoint, tuple[str, str]] = {
+    "list": ("GET", "/v1/events/"),
+    "names": ("GET", "/v1/events/names"),
+    "ingest": ("POST", "/v1/events/ingest"),
+    "get": ("GET", "/v1/events/[^/]+"),
+    "meters": ("GET", "/v1/meters/"),
+    "meter": ("GET", "/v1/meters/[^/]+"),
+    "quantities": ("GET", "/v1/meters/[^/]+/quantities"),
+    "customer_meters": ("GET", "/v1/customer-meters/"),
+}
+"""The method and the path of each endpoint; the first that fits is meant."""
 
 
 class RateLimits:
@@ -143,7 +162,7 @@ class PolarApp:
         if known is None:
             return _unauthorized(token)
         organization, scopes = known
-        needed = ("events:write",) if request.record.endpoint == "ingest" else ("events:read", "events:write")
+        needed = SCOPES[request.record.endpoint]
         if not scopes.intersection(needed) or request.meets("missing_scope"):
             return _insufficient(needed)
         try:
@@ -167,25 +186,21 @@ class PolarApp:
 
 
 def _endpoint(method: str, path: str) -> Endpoint:
-    match method, path:
-        case "GET", "/v1/events/":
-            return "list"
-        case "GET", "/v1/events/names":
-            return "names"
-        case "POST", "/v1/events/ingest":
-            return "ingest"
-        case "GET", _ if path.startswith("/v1/events/") and "/" not in path.removeprefix("/v1/events/"):
-            return "get"
-    return "*"
+    return next((name for name, (verb, pattern) in ROUTES.items() if verb == method and _fits(pattern, path)), "*")
+
+
+def _fits(pattern: str, path: str) -> bool:
+    return re.fullmatch(pattern, path) is not None
+
+
+def _is_known(path: str) -> bool:
+    return any(_fits(pattern, path) for _, pattern in ROUTES.values())
 
 
 def _redirect(path: str) -> str | None:
     """Where a path with a missing or a needless slash leads."""
-    if path == "/v1/events":
-        return "/v1/events/"
-    if path.startswith("/v1/events/") and path.endswith("/") and path.count("/") == 4:
-        return path.rstrip("/")
-    return None
+    other = path[:-1] if path.endswith("/") else f"{path}/"
+    return other if _is_known(other) and not _is_known(path) else None
 
 
 def _misdirected(request: Request, version: str) -> Response | None:
@@ -203,7 +218,7 @@ def _misdirected(request: Request, version: str) -> Response | None:
         return Response(307, headers=[("location", location), PRIVATE])
     if record.endpoint != "*":
         return None
-    if not record.path.startswith("/v1/events/"):
+    if not _is_known(record.path):
         return json_response(404, {"detail": "Not Found"})
     response = json_response(405, {"detail": "Method Not Allowed"})
     response.headers.append(("allow", "GET"))

@@ -6,11 +6,13 @@ import random
 import sqlite3
 import threading
 
+from airflow_provider_polar.testing.buckets import bucket
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS organizations (id TEXT PRIMARY KEY, name TEXT);
 CREATE TABLE IF NOT EXISTS tokens (digest TEXT PRIMARY KEY, organization TEXT, scopes TEXT);
 CREATE TABLE IF NOT EXISTS customers (id TEXT PRIMARY KEY, organization TEXT, external_id TEXT, body TEXT);
-CREATE TABLE IF NOT EXISTS meters (id TEXT PRIMARY KEY, organization TEXT, filter TEXT);
+CREATE TABLE IF NOT EXISTS meters (id TEXT PRIMARY KEY, organization TEXT, body TEXT);
 CREATE TABLE IF NOT EXISTS events (
     id TEXT PRIMARY KEY, organization TEXT, microseconds INTEGER, name TEXT, source TEXT,
     customer_id TEXT, external_customer_id TEXT, member_id TEXT, external_member_id TEXT,
@@ -18,6 +20,7 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS events_external ON events (organization, external_id)
     WHERE external_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS events_time ON events (organization, microseconds);
 CREATE INDEX IF NOT EXISTS events_children ON events (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS events_orphans ON events (organization, parent)
     WHERE parent IS NOT NULL AND parent_id IS NULL;
@@ -30,6 +33,19 @@ CREATE INDEX IF NOT EXISTS analytics_page
     ON analytics (organization, milliseconds, tie0, tie1, tie2, tie3) WHERE visible = 1;
 CREATE INDEX IF NOT EXISTS analytics_due ON analytics (visible_at) WHERE visible = 0;
 CREATE INDEX IF NOT EXISTS analytics_id ON analytics (id);
+CREATE TABLE IF NOT EXISTS removed_events AS SELECT * FROM events WHERE 0;
+CREATE TABLE IF NOT EXISTS removed_analytics AS SELECT * FROM analytics WHERE 0;
+CREATE TABLE IF NOT EXISTS metered_otherwise (
+    id TEXT, counts INTEGER, customer_id TEXT, external_customer_id TEXT
+);
+CREATE INDEX IF NOT EXISTS metered_otherwise_id ON metered_otherwise (id);
+CREATE VIEW IF NOT EXISTS metered AS
+    SELECT rowid AS arrival, organization, microseconds, name, source, customer_id, external_customer_id, metadata
+    FROM events WHERE id NOT IN (SELECT id FROM metered_otherwise)
+    UNION ALL
+    SELECT events.rowid, organization, microseconds, name, source, otherwise.customer_id,
+        otherwise.external_customer_id, metadata
+    FROM metered_otherwise otherwise JOIN events USING (id) WHERE counts;
 """
 
 
@@ -40,6 +56,7 @@ class Database:
         self.connection.execute("PRAGMA journal_mode = MEMORY")
         self.connection.execute("PRAGMA synchronous = OFF")
         self.connection.executescript(_SCHEMA)
+        self.connection.create_function("bucket", 3, bucket, deterministic=True)
         self._random = random.Random()
 
     def close(self) -> None:

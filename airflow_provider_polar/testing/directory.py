@@ -114,21 +114,26 @@ class Directory:
             and any(text in (customer[name] or "").casefold() for name in fields)
         ]
 
-    def add_meter(self, organization: str, meter_filter: Mapping[str, Any]) -> str:
+    def add_meter(self, organization: str, meter: Mapping[str, Any]) -> str:
         with self._database.lock:
-            meter = self._database.new_id()
+            meter_id = self._database.new_id()
+            fixed = {"id": meter_id, "created_at": to_text(time.time_ns() // 1000), "organization_id": organization}
             self._database.connection.execute(
-                "INSERT INTO meters VALUES (?,?,?)", (meter, organization, json.dumps(meter_filter))
+                "INSERT INTO meters VALUES (?,?,?)", (meter_id, organization, json.dumps({**meter, **fixed}))
             )
-            return meter
+            return meter_id
 
-    def meter(self, organization: str, meter_id: str) -> str | None:
-        """The filter of a meter as JSON text."""
+    def meters(self, organization: str) -> list[dict[str, Any]]:
+        """Every meter as the API gives it, in the order of creation."""
         with self._database.lock:
-            row = self._database.connection.execute(
-                "SELECT filter FROM meters WHERE id = ? AND organization = ?", (meter_id, organization)
-            ).fetchone()
-            return row[0] if row else None
+            rows = self._database.connection.execute(
+                "SELECT body FROM meters WHERE organization = ? ORDER BY rowid", (organization,)
+            )
+            return [json.loads(body) for (body,) in rows]
+
+    def meter(self, organization: str, meter_id: str) -> dict[str, Any] | None:
+        """The meter of this id."""
+        return next((meter for meter in self.meters(organization) if meter["id"] == meter_id), None)
 
     def customer_of(self, organization: str, customer_id: str | None, external: str | None) -> dict[str, Any] | None:
         """The customer that Polar shows in an event."""

@@ -1,22 +1,22 @@
-"""What Polar's four endpoints respond, from the store."""
+"""What Polar's endpoints of events respond, from the store."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import UUID4, TypeAdapter, ValidationError
-
-from airflow_provider_polar.testing.errors import BrokenAnalytics, Invalid
+from airflow_provider_polar.testing.errors import BrokenAnalytics
 from airflow_provider_polar.testing.faults import Fault
 from airflow_provider_polar.testing.ingest import ingest
+from airflow_provider_polar.testing.meters import NOT_FOUND, Content, Meters
 from airflow_provider_polar.testing.query import (
     MAX_LIMIT,
     EventSort,
     ListQuery,
     NamesQuery,
+    checked_id,
+    listing,
     milliseconds,
     parse,
     select_events,
@@ -26,7 +26,6 @@ from airflow_provider_polar.testing.store import Lag, Store, label, new_event
 from airflow_provider_polar.testing.times import to_text
 from airflow_provider_polar.testing.wire import Request
 
-_EVENT_ID = TypeAdapter(UUID4)
 _NAMES_COLUMNS = {"name": 0, "occurrences": 2, "first_seen": 3, "last_seen": 4}
 
 
@@ -44,30 +43,29 @@ class Settings:
 
 
 class Endpoints:
-    """The responses of the four, for a request that may make them."""
+    """The responses of all endpoints, for a request that may make them."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
+        self._read = {"list": self._list, "names": self._names, "get": self._get}
+        self._others = {"ingest": self._ingest, **Meters(store).endpoints}
 
-    def respond(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+    def respond(self, organization: str, request: Request) -> Content:
         endpoint, params = request.record.endpoint, request.record.params
-        if endpoint == "ingest":
-            return self._ingest(organization, request)
-        if not self.settings.analytics:
+        if endpoint in self._read and not self.settings.analytics:
             raise BrokenAnalytics("the analytics store is down")
-        read = {"list": self._list, "names": self._names, "get": self._get}[endpoint]
-        status, content = read(organization, request)
+        status, content = (self._read | self._others)[endpoint](organization, request)
         if "items" not in content:
             return status, content
         if fault := request.meets("short_page"):
             del content["items"][max(0, len(content["items"]) - fault.rows) :]
         if fault := request.meets("count"):
             size = next((int(value) for key, value in params if key == "limit"), 10)
-            content = _listing(content["items"], fault.total_count, min(size, MAX_LIMIT))
+            content = listing(content["items"], fault.total_count, min(size, MAX_LIMIT))
         return status, content
 
-    def _ingest(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+    def _ingest(self, organization: str, request: Request) -> Content:
         result = ingest(
             self.store,
             organization,
@@ -79,7 +77,7 @@ class Endpoints:
         request.record.events = result.inserted + result.duplicates
         return 200, {"inserted": result.inserted, "duplicates": result.duplicates}
 
-    def _list(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+    def _list(self, organization: str, request: Request) -> Content:
         query = parse(ListQuery, request.record.params)
         selection = select_events(self.store, organization, query, request.record.params)
         after = milliseconds(query.start_timestamp, self.settings.bounds)
@@ -110,12 +108,12 @@ class Endpoints:
             ids = list(dict.fromkeys(ids))
         rows = self.store.rows(organization, ids)
         items = [rows[event_id] for event_id in ids if event_id in rows]
-        return 200, _listing(items, total, query.page_size)
+        return 200, listing(items, total, query.page_size)
 
     def _arrive(self, organization: str, fault: Fault) -> None:
         self.store.add(organization, (new_event(self.store, event) for event in fault.events))
 
-    def _names(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
+    def _names(self, organization: str, request: Request) -> Content:
         query = parse(NamesQuery, request.record.params)
         counted = self.store.analytics.names(select_names(self.store, organization, query))
         for criterion in reversed(query.sorting):
@@ -132,20 +130,11 @@ class Endpoints:
             }
             for name, source, occurrences, first, last in counted
         ]
-        first = (query.page - 1) * query.page_size
-        return 200, _listing(items[first : first + query.page_size], len(items), query.page_size)
+        return 200, query.of(items)
 
-    def _get(self, organization: str, request: Request) -> tuple[int, dict[str, Any]]:
-        text = request.record.path.removeprefix("/v1/events/")
-        try:
-            event_id = str(_EVENT_ID.validate_python(text))
-        except ValidationError as error:
-            raise Invalid.from_pydantic(error, "path", "id") from error
+    def _get(self, organization: str, request: Request) -> Content:
+        event_id = checked_id(request.record.path.removeprefix("/v1/events/"))
         row = self.store.rows(organization, [event_id]).get(event_id)
         if row is None or not self.store.analytics.is_visible(organization, event_id):
-            return 404, {"error": "ResourceNotFound", "detail": "Not found"}
+            return NOT_FOUND
         return 200, row | {"child_count": 0}
-
-
-def _listing(items: list[dict[str, Any]], total: int, limit: int) -> dict[str, Any]:
-    return {"items": items, "pagination": {"total_count": total, "max_page": math.ceil(total / limit)}}

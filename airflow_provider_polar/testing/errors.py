@@ -23,3 +23,7 @@ class Invalid(Exception):
 
 class BrokenAnalytics(Exception):
     """Becomes a 500: the analytics store is down."""
+
+
+class ServerError(Exception):
+    """Becomes a 500: what the real server stumbles over. Nothing has been stored."""

@@ -25,7 +25,9 @@ FaultKind = Literal[
     "count",
     "arrival",
 ]
-Endpoint = Literal["ingest", "list", "names", "get", "*"]
+Reading = Literal["list", "names", "get"]
+OfMeters = Literal["meters", "meter", "quantities"]
+Endpoint = Literal["ingest", Reading, OfMeters, "customer_meters", "*"]
 
 
 @dataclass
@@ -39,7 +41,7 @@ class RequestRecord:
     time: float
     method: str
     path: str
-    endpoint: str
+    endpoint: Endpoint
     params: list[tuple[str, str]] = field(default_factory=list)
     status: int | None = None
     events: int | None = None

@@ -21,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from airflow_provider_polar.testing.errors import Invalid
+from airflow_provider_polar.testing.errors import Invalid, ServerError
 from airflow_provider_polar.testing.store import Lag, NewEvent, Store
 from airflow_provider_polar.testing.times import to_microseconds
 
@@ -89,10 +89,6 @@ class _Ingest(BaseModel):
 
 class UnreadableBody(Exception):
     """Becomes a 400."""
-
-
-class ServerError(Exception):
-    """Becomes a 500: what the real server stumbles over. Nothing has been stored."""
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json
 import random
-import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from airflow_provider_polar.testing.app import PolarApp
+from airflow_provider_polar.testing.control import control
 from airflow_provider_polar.testing.database import Database
 from airflow_provider_polar.testing.demo import CUSTOMERS, system_events, user_events
 from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.endpoints import Settings
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
+from airflow_provider_polar.testing.metering import new_meter
 from airflow_provider_polar.testing.serve import ServerThread
 from airflow_provider_polar.testing.store import Lag, Store, new_event
 
-SCOPES = ("events:read", "events:write")
+SCOPES = ("events:read", "events:write", "meters:read", "customer_meters:read")
 
 
 class LocalPolar:
     """A local Polar server; see the package's description for what it does and how to steer it.
 
-    :param token: an access token with both scopes for the first organization.
+    :param token: an access token with every scope that is needed here, for the first organization.
     :param port: 0 takes a free one.
     :param database: path of an SQLite file that outlives the server; None keeps everything in memory.
     :param environment: responses of the ``sandbox`` carry ``x-polar-sandbox: 1``.
@@ -70,7 +71,7 @@ class LocalPolar:
         self.add_token(token)
         if seed is not None:
             self.seed(seed)
-        self._app = PolarApp(self._store, self.settings, self._faults, self._control)
+        self._app = PolarApp(self._store, self.settings, self._faults, partial(control, self))
         self._server: ServerThread | None = None
         self._closed = threading.Event()
 
@@ -155,9 +156,26 @@ class LocalPolar:
         """A customer as the API gives it."""
         return self._directory.add_customer(organization_id or self.organization_id, external_id, email, name, metadata)
 
-    def add_meter(self, meter_filter: Mapping[str, Any], organization_id: str | None = None) -> str:
-        """The id of a meter over the events that a filter (conjunction, clauses) selects."""
-        return self._directory.add_meter(organization_id or self.organization_id, meter_filter)
+    def add_meter(
+        self,
+        meter_filter: Mapping[str, Any] | None = None,
+        organization_id: str | None = None,
+        *,
+        name: str | None = None,
+        aggregation: Mapping[str, Any] | None = None,
+        unit: Literal["scalar", "token"] = "scalar",
+        metadata: Mapping[str, Any] | None = None,
+        archived: bool = False,
+    ) -> str:
+        """The id of a meter over the events that a filter (conjunction, clauses) selects; all of them without one.
+
+        Raises ValueError for a filter or an aggregation that Polar would refuse.
+
+        :param aggregation: ``func`` (count, sum, max, min, avg, unique) and, but for count, ``property``; counts events
+            by default.
+        """
+        meter = new_meter(meter_filter, name, aggregation, unit, metadata, archived)
+        return self._directory.add_meter(organization_id or self.organization_id, meter)
 
     def add_events(
         self,
@@ -187,6 +205,35 @@ class LocalPolar:
             index=index,
             store=store,
             copies=copies,
+        )
+
+    def remove_events(self, ids: Sequence[str], *, index: bool = True, store: bool = True) -> None:
+        """Take events away, as Polar's operators do: out of what lists count, out of the store, or out of both.
+
+        Without `store` they are still metered, and no more listed; without `index` they are counted, and not given.
+        """
+        self._store.remove(ids, index=index, store=store)
+
+    def restore_events(self, ids: Sequence[str]) -> None:
+        """Give back what was removed; raises sqlite3.IntegrityError where an external id is stored again by now."""
+        self._store.restore(ids)
+
+    def meter_otherwise(
+        self,
+        ids: Sequence[str],
+        *,
+        copies: int = 1,
+        customer_id: str | None = None,
+        external_customer_id: str | None = None,
+    ) -> None:
+        """Let meters see stored events otherwise than lists give them; without more than the ids, as they are again.
+
+        :param copies: how often meters have each: 0 for events that are only listed, 2 for such as are counted twice.
+        :param customer_id: the customer of whom meters take them to be, by Polar's id.
+        :param external_customer_id: the same by the external id.
+        """
+        self._store.meter_otherwise(
+            ids, copies=copies, customer_id=customer_id, external_customer_id=external_customer_id
         )
 
     def events(self, organization_id: str | None = None) -> list[dict[str, Any]]:
@@ -303,56 +350,11 @@ class LocalPolar:
             )
         )
 
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults that were ordered, with how often each was met and struck."""
+        return self._faults.describe()
+
     def clear_faults(self) -> None:
         """End all faults that were ordered."""
         self._faults.clear()
-
-    # From another process
-
-    def _control(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
-        controls: dict[tuple[str, str], Callable[..., Any]] = {
-            ("GET", "state"): self._state,
-            ("PATCH", "settings"): self._change_settings,
-            ("GET", "truth"): lambda **given: {"events": self.events(**given)},
-            ("POST", "events"): lambda **given: {"ids": self.add_events(**given)},
-            ("POST", "customers"): self.add_customer,
-            ("POST", "organizations"): lambda **given: {"id": self.add_organization(**given)},
-            ("POST", "tokens"): self.add_token,
-            ("POST", "meters"): lambda **given: {"id": self.add_meter(**given)},
-            ("POST", "faults"): lambda **given: self.fail(**given) and {"faults": self._faults.describe()},
-            # The response must be out before its own server stops.
-            ("POST", "restart"): lambda **given: threading.Timer(0.1, self.restart, kwargs=given).start(),
-            ("DELETE", "faults"): self.clear_faults,
-            ("GET", "requests"): lambda: {"requests": [asdict(record) for record in self.requests]},
-            ("DELETE", "requests"): self.clear_requests,
-        }
-        if (control := controls.get((method, path))) is None:
-            return 404, {"detail": f"no control {method} {path}"}
-        try:
-            return 200, control(**_pairs(**(json.loads(body) if body else {}))) or {}
-        except (TypeError, ValueError, sqlite3.IntegrityError) as error:
-            return 400, {"detail": str(error)}
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "organization_id": self.organization_id,
-            "count": self.count(),
-            "requests": len(self._app.requests),
-            "requests_per_minute": self.requests_per_minute(),
-            "faults": self._faults.describe(),
-        }
-
-    def _change_settings(self, **given: Any) -> dict[str, Any]:
-        for name, value in given.items():
-            if not hasattr(self.settings, name):
-                raise ValueError(f"no setting {name!r}")
-            setattr(self.settings, name, value)
-        return asdict(self.settings)
-
-
-def _pairs(**given: Any) -> dict[str, Any]:
-    """JSON has no pairs, only lists; of the arguments that may come as a pair none may come as a list."""
-    paired = ("visibility_lag", "visible_after", "rate_limit")
-    return {
-        name: tuple(value) if name in paired and isinstance(value, list) else value for name, value in given.items()
-    }

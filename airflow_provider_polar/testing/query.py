@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from operator import itemgetter
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import UUID4, AwareDatetime, BaseModel, Field, ValidationError
+from pydantic import UUID4, AfterValidator, AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
 from airflow_provider_polar.testing.analytics import Selection
 from airflow_provider_polar.testing.directory import Directory
@@ -17,6 +20,7 @@ from airflow_provider_polar.testing.store import Store
 from airflow_provider_polar.testing.times import to_microseconds
 
 MAX_LIMIT = 100
+_ID = TypeAdapter(UUID4)
 
 
 class EventSource(StrEnum):
@@ -41,7 +45,7 @@ class NamesSort(StrEnum):
 
 
 class FilterClause(BaseModel):
-    property: str
+    property: Annotated[str, AfterValidator(lambda text: text.removeprefix("metadata."))]
     operator: Literal["eq", "ne", "gt", "gte", "lt", "lte", "like", "not_like"]
     value: str | Annotated[int, Field(ge=-(2**31), le=2**31 - 1)] | bool
 
@@ -51,21 +55,38 @@ class Filter(BaseModel):
     clauses: list[FilterClause | Filter]
 
 
-class _Page(BaseModel):
+class Page(BaseModel):
     page: int = Field(1, gt=0)
     limit: int = Field(10, gt=0)
     organization_id: UUID4 | Sequence[UUID4] | None = None
-    customer_id: UUID4 | Sequence[UUID4] | None = None
-    external_customer_id: str | Sequence[str] | None = None
-    source: EventSource | Sequence[EventSource] | None = None
-    query: str | None = None
 
     @property
     def page_size(self) -> int:
         return min(self.limit, MAX_LIMIT)
 
+    def covers(self, organization: str) -> bool:
+        """Whether the organization is meant."""
+        return self.organization_id is None or organization in texts(self.organization_id)
 
-class ListQuery(_Page):
+    def of(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The page of these items."""
+        first = (self.page - 1) * self.page_size
+        return listing(items[first : first + self.page_size], len(items), self.page_size)
+
+
+def listing(items: Sequence[dict[str, Any]], total: int, limit: int) -> dict[str, Any]:
+    """A page as Polar writes it."""
+    return {"items": items, "pagination": {"total_count": total, "max_page": math.ceil(total / limit)}}
+
+
+class _EventsPage(Page):
+    customer_id: UUID4 | Sequence[UUID4] | None = None
+    external_customer_id: str | Sequence[str] | None = None
+    source: EventSource | Sequence[EventSource] | None = None
+    query: str | None = None
+
+
+class ListQuery(_EventsPage):
     """`GET /v1/events/`. Unknown parameters are ignored, as Polar ignores them."""
 
     sorting: list[EventSort] = [EventSort.timestamp_descending]
@@ -78,17 +99,16 @@ class ListQuery(_Page):
     depth: int | None = Field(None, ge=0, le=5)
 
 
-class NamesQuery(_Page):
+class NamesQuery(_EventsPage):
     """`GET /v1/events/names`."""
 
     sorting: list[NamesSort] = [NamesSort.last_seen_descending]
 
 
-_REPEATED = {"organization_id", "customer_id", "external_customer_id", "name", "source", "sorting"}
 _METADATA = re.compile(r"metadata\[([^\]]+)\]")
 
 
-Query = TypeVar("Query", ListQuery, NamesQuery)
+Query = TypeVar("Query", bound=BaseModel)
 
 
 def parse(model: type[Query], parameters: list[tuple[str, str]]) -> Query:
@@ -97,7 +117,7 @@ def parse(model: type[Query], parameters: list[tuple[str, str]]) -> Query:
     for key, value in parameters:
         if key not in model.model_fields:
             continue
-        if key in _REPEATED:
+        if _repeats(model.model_fields[key].annotation):
             values.setdefault(key, []).append(value)
         else:
             values[key] = value
@@ -105,6 +125,40 @@ def parse(model: type[Query], parameters: list[tuple[str, str]]) -> Query:
         return model.model_validate(values)
     except ValidationError as error:
         raise Invalid.from_pydantic(error, "query") from error
+
+
+def ordered(
+    items: list[dict[str, Any]],
+    sorting: Sequence[str],
+    columns: Mapping[str, Callable[[dict[str, Any]], Any]] | None = None,
+) -> list[dict[str, Any]]:
+    """The items by the criteria of `sorting`, each the name of a field or of a column, descending after a minus."""
+    for criterion in reversed(sorting):
+        name = criterion.removeprefix("-")
+        items = sorted(items, key=(columns or {}).get(name, itemgetter(name)), reverse=criterion.startswith("-"))
+    return items
+
+
+def _repeats(annotation: Any) -> bool:
+    """Whether a parameter may come several times."""
+    return any(get_origin(kind) in (list, Sequence) for kind in (annotation, *get_args(annotation)))
+
+
+def metadata_parameters(parameters: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """The values by key of `metadata[key]=value`."""
+    metadata: dict[str, list[str]] = {}
+    for key, value in parameters:
+        if match := _METADATA.fullmatch(key):
+            metadata.setdefault(match[1], []).append(value)
+    return metadata
+
+
+def checked_id(text: str) -> str:
+    """The id in a path; raises Invalid."""
+    try:
+        return str(_ID.validate_python(text))
+    except ValidationError as error:
+        raise Invalid.from_pydantic(error, "path", "id") from error
 
 
 def select_names(store: Store, organization: str, query: NamesQuery) -> Selection:
@@ -121,11 +175,7 @@ def select_events(store: Store, organization: str, query: ListQuery, parameters:
     where = _Where(organization)
     where.common(query, store.directory)
     where.any_of("name", query.name)
-    metadata: dict[str, list[str]] = {}
-    for key, value in parameters:
-        if match := _METADATA.fullmatch(key):
-            metadata.setdefault(match[1], []).append(value)
-    for key, values in metadata.items():
+    for key, values in metadata_parameters(parameters).items():
         text, path = _metadata_text(key)
         where.add(f"{text} IN ({_marks(values)})", *path, *values)
     if query.filter is not None:
@@ -137,7 +187,7 @@ def select_events(store: Store, organization: str, query: ListQuery, parameters:
         if meter is None:
             error = {"type": "meter_id", "loc": ["query", "meter_id"], "msg": "Meter not found."}
             raise Invalid([{**error, "input": str(query.meter_id)}], "PolarRequestValidationError")
-        _apply_filter(store, organization, where, meter)
+        _apply_filter(store, organization, where, json.dumps(meter["filter"]))
     _apply_tree(where, organization, query)
     return where.selection()
 
@@ -162,14 +212,14 @@ class _Where:
 
     def any_of(self, column: str, values: Any) -> None:
         if values is not None:
-            texts = _texts(values)
-            self.add(f"{column} IN ({_marks(texts)})", *texts)
+            wanted = texts(values)
+            self.add(f"{column} IN ({_marks(wanted)})", *wanted)
 
-    def common(self, query: _Page, directory: Directory) -> None:
-        if query.organization_id is not None and self._organization not in _texts(query.organization_id):
+    def common(self, query: _EventsPage, directory: Directory) -> None:
+        if not query.covers(self._organization):
             self.add("0")
         self.any_of("source", query.source)
-        by_id, by_external = _texts(query.customer_id), _texts(query.external_customer_id)
+        by_id, by_external = texts(query.customer_id), texts(query.external_customer_id)
         if by_id or by_external:
             # A customer is meant by either id, whichever of the two its events were ingested under.
             by_id, by_external = (
@@ -236,14 +286,15 @@ def _filter_sql(clause: Filter | FilterClause) -> tuple[str, list[Any]]:
     return f"({left} {_OPERATORS[clause.operator]} ?)", [*path, value]
 
 
-def _metadata_path(key: str) -> str:
-    parts = key.removeprefix("metadata.").split(".")
+def metadata_path(key: str, nested: bool = True) -> str:
+    """Where a value of the metadata is, for SQLite; dots lead into nested objects."""
+    parts = key.removeprefix("metadata.").split(".") if nested else [key]
     return "$" + "".join(f'."{part.replace(chr(34), "")}"' for part in parts)
 
 
 def _metadata_text(key: str) -> tuple[str, list[Any]]:
     """A metadata value as text; an event without the key compares as an empty text."""
-    path = _metadata_path(key)
+    path = metadata_path(key)
     text = (
         "(CASE json_type(metadata, ?) WHEN 'true' THEN 'true' WHEN 'false' THEN 'false'"
         " ELSE coalesce(CAST(json_extract(metadata, ?) AS TEXT), '') END)"
@@ -253,7 +304,7 @@ def _metadata_text(key: str) -> tuple[str, list[Any]]:
 
 def _metadata_number(key: str) -> tuple[str, list[Any]]:
     """A metadata value as a number; an event without the key, or with another text there, compares as 0."""
-    return "coalesce(CAST(json_extract(metadata, ?) AS REAL), 0)", [_metadata_path(key)]
+    return "coalesce(CAST(json_extract(metadata, ?) AS REAL), 0)", [metadata_path(key)]
 
 
 def _apply_query(store: Store, organization: str, where: _Where, text: str, with_organization: bool) -> None:
@@ -294,7 +345,8 @@ def _apply_tree(where: _Where, organization: str, query: ListQuery) -> None:
     )
 
 
-def _texts(values: Any) -> list[str]:
+def texts(values: Any) -> list[str]:
+    """Ids and the like as a list of texts; empty for None."""
     if values is None:
         return []
     if isinstance(values, (str, uuid.UUID)):

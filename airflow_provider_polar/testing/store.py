@@ -50,6 +50,7 @@ class Store:
 
     def __init__(self, database: Database, directory: Directory) -> None:
         self.directory = directory
+        self.database = database
         self.new_id = database.new_id
         self._lock = database.lock
         self._db = database.connection
@@ -166,6 +167,47 @@ class Store:
             self._db.execute("UPDATE events SET parent_id = ? WHERE id = ?", (parent, child))
             self._db.execute(
                 "UPDATE analytics SET parent_id = ?, visible_at = ? WHERE id = ?", (parent, visible_at, child)
+            )
+
+    def remove(self, ids: Sequence[str], *, index: bool, store: bool) -> None:
+        """Take events out of the store or the index, or out of both, until they are restored."""
+        self._move(ids, source="", target="removed_", index=index, store=store)
+
+    def restore(self, ids: Sequence[str]) -> None:
+        """Give back what was removed of events; raises sqlite3.IntegrityError where their place is taken."""
+        self._move(ids, source="removed_", target="", index=True, store=True)
+
+    def _move(self, ids: Sequence[str], *, source: str, target: str, index: bool, store: bool) -> None:
+        chosen = "WHERE id IN (SELECT value FROM json_each(?))"
+        with self._lock, self._db:
+            self._db.execute("BEGIN")
+            for table in ("events",) * store + ("analytics",) * index:
+                self._db.execute(
+                    f"INSERT INTO {target}{table} SELECT * FROM {source}{table} {chosen}", (json.dumps(ids),)
+                )
+                self._db.execute(f"DELETE FROM {source}{table} {chosen}", (json.dumps(ids),))
+            self.analytics.changed()
+
+    def meter_otherwise(
+        self, ids: Sequence[str], *, copies: int, customer_id: str | None, external_customer_id: str | None
+    ) -> None:
+        """Let meters see events `copies` times, and as another customer's if one is given."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN")
+            self._db.execute(
+                "DELETE FROM metered_otherwise WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+            )
+            other = customer_id is not None or external_customer_id is not None
+            columns = "?, ?" if other else "customer_id, external_customer_id"
+            self._db.execute(
+                f"INSERT INTO metered_otherwise SELECT events.id, ?, {columns} FROM events"
+                " JOIN json_each(?) WHERE events.id IN (SELECT value FROM json_each(?))",
+                (
+                    int(copies > 0),
+                    *((customer_id, external_customer_id) if other else ()),
+                    json.dumps(list(range(max(1, copies)))),
+                    json.dumps(ids),
+                ),
             )
 
     # Reading

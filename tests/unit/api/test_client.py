@@ -1,6 +1,5 @@
 """Both clients against the local Polar, its faults, and beside polar-sdk."""
 
-import asyncio
 import inspect
 import logging
 import socket
@@ -14,8 +13,8 @@ from airflow_provider_polar.api import requests
 from airflow_provider_polar.api.client import AsyncPolarClient, PolarClient
 from airflow_provider_polar.api.retrying import NO_RETRIES, Retries
 from tests.paths import DATA
+from tests.unit.api.conftest import Both
 
-QUICK = Retries(attempts=4, initial=0.01, maximum=0.02)
 EVENTS = [
     {
         "name": f"sample.{n % 3}",
@@ -28,33 +27,10 @@ EVENTS = [
 ]
 
 
-class Both:
-    """Calls the synchronous client, and the asynchronous one through a loop of its own."""
-
-    def __init__(self, kind, server, **options):
-        self.kind, self.server = kind, server
-        self.options = {"base_url": server.base_url, "retries": QUICK, "timeout": 5.0, **options}
-
-    def __call__(self, method, *args, token=None, **kwargs):
-        token = token or self.server.token
-        if self.kind == "sync":
-            with PolarClient(token, **self.options) as client:
-                return getattr(client, method)(*args, **kwargs)
-
-        async def call():
-            async with AsyncPolarClient(token, **self.options) as client:
-                return await getattr(client, method)(*args, **kwargs)
-
-        return asyncio.run(call())
-
-
-@pytest.fixture(params=["sync", "async"])
-def polar(request, polar_server):
-    return Both(request.param, polar_server)
-
-
 def test_the_clients_have_the_same_methods_and_parameters():
-    for name in ("list", "list_rows", "list_names", "get", "ingest", "send", "__init__"):
+    calls = ("list", "list_rows", "list_names", "get", "ingest")
+    of_meters = ("list_meters", "get_meter", "meter_quantities", "list_customer_meters")
+    for name in (*calls, *of_meters, "send", "__init__"):
         sync, other = (inspect.signature(getattr(c, name)) for c in (PolarClient, AsyncPolarClient))
         assert [p for p in sync.parameters if p != "transport"] == [p for p in other.parameters if p != "transport"]
 
@@ -62,9 +38,17 @@ def test_the_clients_have_the_same_methods_and_parameters():
 def test_every_parameter_of_polar_s_description_is_there():
     import json
 
-    spec = json.loads((DATA / "openapi" / "polar-events.openapi.json").read_text())
-    for path, method in (("/v1/events/", PolarClient.list), ("/v1/events/names", PolarClient.list_names)):
-        described = {p["name"] for p in spec["paths"][path]["get"]["parameters"]}
+    spec = {}
+    for name in ("events", "meters"):
+        spec |= json.loads((DATA / "openapi" / f"polar-{name}.openapi.json").read_text())["paths"]
+    for path, method in (
+        ("/v1/events/", PolarClient.list),
+        ("/v1/events/names", PolarClient.list_names),
+        ("/v1/meters/", PolarClient.list_meters),
+        ("/v1/meters/{id}/quantities", PolarClient.meter_quantities),
+        ("/v1/customer-meters/", PolarClient.list_customer_meters),
+    ):
+        described = {p["name"] for p in spec[path]["get"]["parameters"] if p["in"] == "query"}
         assert described <= set(inspect.signature(method).parameters)
 
 

@@ -445,3 +445,63 @@ def test_the_asynchronous_client(polar_server, polar_connection):
             return await client.list()
 
     assert asyncio.run(call()).items == []
+
+
+class TestMeters:
+    MIDNIGHT = "2026-11-02T00:00:00+00:00"
+
+    @pytest.fixture
+    def meter(self, polar_server, polar_connection):
+        polar_server.add_events(
+            {"name": "use", "timestamp": f"2026-11-02T{hour:02}:00:00Z", "external_customer_id": "acme"}
+            for hour in range(24)
+        )
+        return polar_server.add_meter(name="Use")
+
+    def test_a_window_is_half_open(self, polar_server, meter):
+        found = PolarHook().meter_quantities(meter, start=self.MIDNIGHT, end="2026-11-02T02:00:00Z", interval="hour")
+        assert found == {
+            "quantities": [
+                {"timestamp": "2026-11-02T00:00:00Z", "quantity": 1.0},
+                {"timestamp": "2026-11-02T01:00:00Z", "quantity": 1.0},
+            ],
+            "total": 2.0,
+        }
+        assert ("end_timestamp", "2026-11-02T01:00:00Z") in polar_server.requests[-1].params
+
+    def test_on_the_edges_of_a_zone_s_days(self, meter):
+        window = {"start": "2026-11-01T00:00:00-05:00", "end": "2026-11-03T00:00:00-06:00", "interval": "day"}
+        with pytest.raises(exceptions.PolarWindowError, match="at its start no day begins in UTC"):
+            PolarHook().meter_quantities(meter, **window)
+        found = PolarHook().meter_quantities(meter, **window, timezone="America/Chicago", external_customer_id="acme")
+        assert [bucket["quantity"] for bucket in found["quantities"]] == [6, 18]
+
+    @pytest.mark.parametrize(
+        ("given", "error"),
+        [
+            ({"end": MIDNIGHT}, "the window is empty"),
+            ({"end": "2026-11-01T00:00:00Z"}, "the window is reversed"),
+            ({"start": "2026-11-02T00:00:00"}, "without a time zone"),
+            ({"interval": "minute"}, "none of hour, day"),
+            ({"zone": "UTC"}, "filter zone: unknown, quantities have: timezone"),
+        ],
+    )
+    def test_others_are_refused_before_any_request(self, polar_server, meter, given, error):
+        good = {"start": self.MIDNIGHT, "end": "2026-11-02T02:00:00Z", "interval": "hour"}
+        with pytest.raises(exceptions.PolarConfigurationError, match=error):
+            PolarHook().meter_quantities(meter, **{**good, **given})
+        assert polar_server.requests == []
+
+    def test_more_meters_than_a_page(self, monkeypatch, polar_server, meter):
+        names = ["Use", *(f"Meter {n}" for n in range(150))]
+        for name in names[1:]:
+            polar_server.add_meter(name=name)
+        found = PolarHook().list_meters()
+        assert [one["name"] for one in found] == names
+        assert (found[0]["id"], found[0]["aggregation"]) == (meter, {"func": "count"})
+        assert [one["name"] for one in PolarHook().list_meters(query="METER 14", is_archived=False)] == [
+            name for name in names if name.startswith("Meter 14")
+        ]
+        extra = {"organization_id": ORGANIZATION}
+        hook = connection(monkeypatch, host=polar_server.base_url, password=polar_server.token, extra=extra)
+        assert hook.list_meters() == []

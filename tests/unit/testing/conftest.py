@@ -14,3 +14,9 @@ def client(polar_server: LocalPolar) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {polar_server.token}"}
     with httpx.Client(base_url=polar_server.base_url, headers=headers, timeout=10) as client:
         yield client
+
+
+@pytest.fixture
+def count(polar_server: LocalPolar) -> str:
+    """A meter that counts every event."""
+    return polar_server.add_meter()
