@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from calendar import monthrange
+from collections.abc import Hashable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -60,16 +60,16 @@ def check_bounds(start: datetime, end: datetime, interval: Interval, bounds: str
 def buckets_of(start: datetime, end: datetime, interval: Interval, timezone: str = "UTC") -> list[datetime]:
     """The buckets of the half-open window [start, end), by the moments (UTC) that Polar names them by.
 
-    Polar knows no end of a window: ``end_timestamp`` lies in the last bucket that it gives, whole. So the window's
-    request has the first of these moments as ``start_timestamp`` and the last one as ``end_timestamp``; with the
-    window's end in its place Polar would give a bucket too many. Each moment is one interval after the one before by
+    Polar knows no end of a window: ``end_timestamp`` lies in the last bucket that it gives, whole. So a request has the
+    first of its buckets' moments as ``start_timestamp`` and the last one as ``end_timestamp``; with the window's end in
+    its place Polar would give a bucket too many. Each moment is one interval after the one before by
     the clocks of the zone, which is the start of a bucket, but for days on which clocks skip midnight or show it twice.
 
     :param start: aware; where a bucket begins.
     :param end: aware, later; likewise.
     :param timezone: the zone whose clocks tell where hours, days, weeks (from Monday), months and years begin.
     :raises PolarWindowError: a bound lies within a bucket, of which Polar would give the whole; or the window is
-        too early, or too long for one request. A retry does not help.
+        too early. A retry does not help.
     :raises PolarConfigurationError: an unknown interval or zone.
     """
     check_interval(interval)
@@ -77,7 +77,7 @@ def buckets_of(start: datetime, end: datetime, interval: Interval, timezone: str
     window = f"the window [{timestamp_text(start)}, {timestamp_text(end)})"
     check_bounds(start, start, interval, window)
     for name, moment in (("start", start), ("end", end)):
-        if _bucket(moment, interval, zone) == _bucket(moment - _MICROSECOND, interval, zone):
+        if bucket_key(moment, interval, zone) == bucket_key(moment - _MICROSECOND, interval, zone):
             raise PolarWindowError(
                 f"{window}: at its {name} no {interval} begins in {timezone}, and quantities are of whole ones only. "
                 "Move it to where one begins, or take a shorter interval"
@@ -85,13 +85,12 @@ def buckets_of(start: datetime, end: datetime, interval: Interval, timezone: str
     moments = []
     moment = start.astimezone(UTC)
     while moment < end:
-        check_bounds(start, moment, interval, window)
         moments.append(moment)
         moment = _next(moment, interval, zone)
     return moments
 
 
-def _bucket(moment: datetime, interval: Interval, zone: ZoneInfo) -> object:
+def bucket_key(moment: datetime, interval: Interval, zone: ZoneInfo) -> Hashable:
     """What the moments of one bucket have in common."""
     clock = moment.astimezone(zone)
     day = clock.date()
@@ -106,7 +105,7 @@ def _bucket(moment: datetime, interval: Interval, zone: ZoneInfo) -> object:
 
 
 def _next(moment: datetime, interval: Interval, zone: ZoneInfo) -> datetime:
-    """One interval later, as Polar's database reckons."""
+    """One interval later, as Polar's database reckons; months and years go from first to first."""
     if interval == "hour":
         return moment + timedelta(hours=1)
     clock = moment.astimezone(zone).replace(tzinfo=None)
@@ -114,7 +113,7 @@ def _next(moment: datetime, interval: Interval, zone: ZoneInfo) -> datetime:
         clock += timedelta(days=7 if interval == "week" else 1)
     else:
         year, month = divmod(clock.year * 12 + clock.month - 1 + (12 if interval == "year" else 1), 12)
-        clock = clock.replace(year=year, month=month + 1, day=min(clock.day, monthrange(year, month + 1)[1]))
+        clock = clock.replace(year=year, month=month + 1)
     # A time that clocks show twice is the later one, one that they skip is told by the offset before: the later reading
     # in both cases.
     return max(clock.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))

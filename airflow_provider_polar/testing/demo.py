@@ -61,7 +61,7 @@ def _completion(chance: random.Random) -> dict[str, Any]:
     given, written = chance.randint(50, 4000), chance.randint(20, 800)
     usage = {"input_tokens": given, "output_tokens": written, "total_tokens": given + written}
     return {
-        "_cost": {"amount": f"{price * (given + 4 * written):.6f}", "currency": "usd"},
+        "_cost": {"amount": round(price * (given + 4 * written), 6), "currency": "usd"},
         "_llm": {"vendor": vendor, "model": model, "prompt": None, "response": None, **usage},
     }
 

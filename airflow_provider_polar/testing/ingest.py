@@ -201,6 +201,8 @@ def _refuse_foreign(store: Store, organization: str, events: list[_EventCreate])
 
 def _to_new(store: Store, event: _EventCreate) -> NewEvent:
     metadata = event.metadata.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if event.metadata.cost is not None:
+        metadata["_cost"]["amount"] = float(event.metadata.cost.amount)
     if "_llm" in metadata:
         metadata["_llm"] = {"prompt": None, "response": None} | metadata["_llm"]
     new = NewEvent(

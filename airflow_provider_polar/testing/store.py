@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from airflow_provider_polar.testing.analytics import Analytics
@@ -285,6 +286,10 @@ class Store:
         # Polar writes the two in this order for its own events and in the other for a user's.
         event |= {"source": source, "name": name} if source == "system" else {"name": name, "source": source}
         event["metadata"] = json.loads(metadata)
+        match event["metadata"]:
+            # The amount is kept as a number, which meters bill, and given as text.
+            case {"_cost": {"amount": int() | float() as amount} as cost} if not isinstance(amount, bool):
+                cost["amount"] = str(Decimal(str(amount)))
         return event
 
 

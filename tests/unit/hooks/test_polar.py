@@ -483,6 +483,7 @@ class TestMeters:
             ({"end": "2026-11-01T00:00:00Z"}, "the window is reversed"),
             ({"start": "2026-11-02T00:00:00"}, "without a time zone"),
             ({"interval": "minute"}, "none of hour, day"),
+            ({"end": "2026-11-10T01:00:00Z"}, "quantities by hour reach over 7 days at most"),
             ({"zone": "UTC"}, "filter zone: unknown, quantities have: timezone"),
         ],
     )

@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from polar.v2026_04 import Polar
 
 from airflow_provider_polar.testing import LocalPolar
-from tests.unit.testing.meters import NOON, amounts, both, clause, validate
+from tests.unit.testing.meters import HOUR, NOON, amounts, both, clause, validate
 
 
 class TestWhoseEvents:
@@ -222,3 +223,56 @@ class TestTwoStores:
         assert self.seen(client, added) == (3, 3, 5)
         wrong = client.post("/_local/meters", json={"aggregation": {"func": "median"}})
         assert wrong.status_code == 400
+
+
+def test_polar_s_own_client_reads_them(polar_server: LocalPolar) -> None:
+    acme = polar_server.add_customer("acme")
+    polar_server.add_events(
+        {"name": "use", "timestamp": NOON + n * HOUR, "customer_id": acme["id"], "metadata": {"n": n}} for n in range(3)
+    )
+    meters = {
+        func: polar_server.add_meter(
+            name=func, aggregation={"func": func, "property": "n"} if func != "count" else None
+        )
+        for func in ("count", "sum", "max", "min", "avg", "unique")
+    }
+    sdk = Polar(polar_server.token, base_url=polar_server.base_url)
+    assert {meter.name: meter.id for meter in sdk.meters.iter_list(limit=4)} == meters
+    for func, total in (("count", 2), ("sum", 3), ("max", 2), ("min", 1), ("avg", 1), ("unique", 3)):
+        assert sdk.meters.get(meters[func]).aggregation.func == func
+        given = sdk.meters.quantities(
+            meters[func],
+            start_timestamp=(NOON + HOUR).isoformat(),
+            end_timestamp=(NOON + 2 * HOUR).isoformat(),
+            interval="hour",
+            timezone="Europe/Paris",
+            external_customer_id=["acme"],
+        )
+        assert (len(given.quantities), given.total) == (2, total), func
+    consumed = {item.meter.name: item.consumed_units for item in sdk.customer_meters.list(limit=100).items}
+    assert consumed == {"count": 3, "sum": 3, "max": 2, "min": 0, "avg": 1, "unique": 3}
+
+
+def test_a_cost_is_kept_as_a_number_and_given_as_text(polar_server: LocalPolar, client: httpx.Client) -> None:
+    events = [
+        {
+            "name": "use",
+            "external_customer_id": "acme",
+            "timestamp": NOON.replace(year=2025).isoformat(),
+            "metadata": {"_cost": {"amount": amount, "currency": "usd"}},
+        }
+        for amount in (12, "0.025")
+    ]
+    assert client.post("/v1/events/ingest", json={"events": events}).json()["inserted"] == 2
+    given = [event["metadata"]["_cost"]["amount"] for event in client.get("/v1/events/").json()["items"]]
+    assert sorted(given) == ["0.025", "12.0"]
+    meter = polar_server.add_meter(aggregation={"func": "sum", "property": "_cost.amount"})
+    assert amounts(client, meter, NOON.replace(year=2025)) == [12.025]
+
+
+def test_an_event_whose_parent_is_not_there_is_metered(
+    polar_server: LocalPolar, client: httpx.Client, count: str
+) -> None:
+    polar_server.add_events([{"name": "n", "timestamp": NOON, "parent_id": "unknown"}])
+    assert client.get("/v1/events/").json()["items"] == []
+    assert amounts(client, count) == [1]
