@@ -92,7 +92,7 @@ class Quantities:
     def tally(self, bucket: datetime, customer: Customer | None = None) -> Tally:
         """What there is of a bucket, of one customer or of all; an empty tally where there is nothing."""
         tallies = self._tallies.get(bucket, {})
-        return self._merged([tallies[customer]] if customer in tallies else [] if customer else tallies.values())
+        return self._merged(tallies.values()) if customer is None else tallies.get(customer) or self._merged([])
 
     def total(self) -> Tally:
         """What there is of all buckets and customers.
