@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from airflow_provider_polar.engine.metering.aggregation import Aggregation, LeftOut, Tally
 from airflow_provider_polar.engine.metering.buckets import Buckets
@@ -51,7 +51,10 @@ class Customer(NamedTuple):
 
 
 def customer_of(event: Event) -> Customer:
-    """Whose an event is: the same for both ids that it may have been ingested under, once Polar has the customer."""
+    """Whose an event is: the same for both ids that it may have been ingested under, once Polar has the customer.
+
+    An export without the field ``customer`` tells a customer's two ids apart.
+    """
     embedded = event.get("customer") or {}
     return Customer(
         embedded.get("id") or event.get("customer_id"),
@@ -109,27 +112,31 @@ class Quantities:
         return merged
 
     def findings(self) -> list[str]:
-        """What the function leaves out, as sentences without the values."""
+        """What the function leaves out, the most first, as sentences without the values."""
         path = self.meter.aggregation.path
         return [
             f"{number_of(events, 'event')} {'carries' if events == 1 else 'carry'} {what} `{path}`: the meter bills "
             f"{'it not' if events == 1 else 'none of them'}"
-            for what, events in sorted(self.left_out.items())
+            for what, events in self.left_out.most_common()
         ]
 
 
 def evaluate(
-    meters: Sequence[Meter], events: Iterable[Event], buckets: Buckets, *, by: Literal["customer"] | None = None
+    meters: Sequence[Meter],
+    events: Iterable[Event],
+    buckets: Buckets,
+    *,
+    by: Callable[[Event], Customer] | None = None,
 ) -> list[Quantities]:
     """The quantities of each meter, in one pass over the events.
 
     :param events: as the API lists them, each once, in any order; those of no bucket are passed over.
-    :param by: tells customers apart.
+    :param by: tells customers apart, as :func:`customer_of` does.
     """
     results = [Quantities(meter, buckets) for meter in meters]
     for event in events:
         if (bucket := buckets.find(time_of(event))) is not None:
-            customer = customer_of(event) if by else None
+            customer = by(event) if by else None
             for quantities in results:
                 quantities.add(event, bucket, customer)
     return results
