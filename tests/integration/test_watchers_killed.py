@@ -51,7 +51,11 @@ class Rounds:
     def finish(self, capsys: Any, what: str) -> None:
         """Lets a last triggerer deliver what is due, and says how it went."""
         with triggerer(self.polar, self.log):
-            until(lambda: not self.lost(), 90, f"lost: {len(self.lost())} of {len(self.due)}")
+            try:
+                until(lambda: not self.lost(), 90, "events are missing")
+            except AssertionError:
+                print(self.log.read_text()[-20_000:])
+                raise AssertionError(f"lost: {len(self.lost())} of {len(self.due)}") from None
         told = delivered(self.asset)
         with capsys.disabled():
             again = told.total() - len(told)

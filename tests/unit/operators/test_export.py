@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -316,7 +317,7 @@ def test_the_request_budget_is_used_and_never_passed(
 
     monkeypatch.setattr(Pacer, "delay", delay)
     monkeypatch.setitem(Pacer.__init__.__kwdefaults__, "clock", lambda: clock[0])
-    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(client, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic))
     times: list[float] = []
     polar.on_request(lambda record: times.append(clock[0]))
     polar.add_events(usage([START + timedelta(milliseconds=180 * i) for i in range(20_000)]))
