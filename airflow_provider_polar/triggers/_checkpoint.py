@@ -22,6 +22,10 @@ class Checkpoint:
     so that a changed filter loses nothing, a name's cursor without a past begins as a copy of the one that was last
     used for that name.
 
+    Assets whose watchers have the same arguments share one trigger. Where one of them is given other arguments, that
+    trigger runs on for the others and moves this one's cursor, too, with events that Airflow no longer gives it. So
+    such a cursor names its assets, and a trigger of other assets delivers again what the overlap holds.
+
     :param store: Airflow's accessors of the watched assets; None where it has none.
     :param polar_conn_id: the connection.
     :param filters: what else the events must meet, in its one form.
@@ -32,6 +36,7 @@ class Checkpoint:
 
     def __init__(self, store: Any, polar_conn_id: str, filters: Mapping[str, Any] | None) -> None:
         self._accessors = _accessors(store)
+        self._assets = sorted(self._accessors)
         self._identity = (polar_conn_id, filters or None)
         self._stored: dict[str, Any] = {}
         if not self._accessors:
@@ -40,9 +45,17 @@ class Checkpoint:
     async def load(self, name: str) -> WatchCursor | None:
         """The stored cursor of a name, None where there is none."""
         last_used = self._last_used(name)
-        found = [await self._load(accessor, self._key(name), last_used) for accessor in self._accessors]
+        loaded = [await self._load(accessor, self._key(name), last_used) for accessor in self._accessors.values()]
+        found = [cursor for cursor in loaded if cursor is not None]
         # Of several assets the one that is furthest behind, so that none misses anything.
-        return min((cursor for cursor in found if cursor is not None), key=lambda cursor: cursor.since, default=None)
+        cursor = min(found, key=lambda cursor: cursor.since, default=None)
+        if cursor is not None and any(self._is_of_others(one) for one in found):
+            log.info("The cursor of %s was kept for other assets, too: what the overlap holds comes again.", name)
+            cursor.forget()
+        return cursor
+
+    def _is_of_others(self, cursor: WatchCursor) -> bool:
+        return len(cursor.assets) > 1 and cursor.assets != self._assets
 
     async def _load(self, accessor: Any, key: str, last_used: str) -> WatchCursor | None:
         from airflow_provider_polar.engine.waiting.cursor import WatchCursor
@@ -73,8 +86,8 @@ class Checkpoint:
 
     async def store(self, cursors: Mapping[str, Mapping[str, Any]]) -> None:
         """Stores the cursors, by name, that know of other events than the ones stored last."""
-        for name, value in cursors.items():
-            key = self._key(name)
+        for name, cursor in cursors.items():
+            key, value = self._key(name), {**cursor, "assets": self._assets}
             if self._has_changed(key, value):
                 await self._store(key, value)
             if self._has_changed(self._last_used(name), key):
@@ -88,7 +101,7 @@ class Checkpoint:
 
     async def _store(self, key: str, value: Any) -> None:
         try:
-            for accessor in self._accessors:
+            for accessor in self._accessors.values():
                 await _call(accessor, "set", key, value)
             self._stored[key] = value
         except Exception as error:
@@ -105,12 +118,11 @@ def _digest(*identity: Any) -> str:
     return "polar_watch_" + hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _accessors(store: Any) -> list[Any]:
+def _accessors(store: Any) -> dict[str, Any]:
     """One accessor for each asset that the trigger serves. Called directly, a store of several raises ValueError."""
     if store is None:
-        return []
-    several = {**getattr(store, "_by_name", {}), **getattr(store, "_by_uri", {})}
-    return [several[name] for name in sorted(several)] or [store]
+        return {}
+    return {**getattr(store, "_by_name", {}), **getattr(store, "_by_uri", {})} or {"": store}
 
 
 async def _call(accessor: Any, method: str, *args: Any) -> Any:

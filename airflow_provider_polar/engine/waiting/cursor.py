@@ -55,6 +55,7 @@ class WatchCursor:
     :param known: short id to millisecond of what is delivered, or passed over, from ``since`` on.
     :param numbers: minute (since 1970) to the number of such events, where their ids were not stored.
     :param sure: False for what was known under other filters: the list may give less of it.
+    :param assets: whose events it was stored for.
     :param told: a span of time before ``since`` whose events have been delivered; the next poll passes over them.
     """
 
@@ -64,6 +65,7 @@ class WatchCursor:
     known: dict[bytes, int] = field(default_factory=dict)
     numbers: dict[int, int] = field(default_factory=dict)
     sure: bool = True
+    assets: list[str] = field(default_factory=list)
     told: tuple[datetime, datetime] | None = None
 
     @classmethod
@@ -87,6 +89,10 @@ class WatchCursor:
         self.numbers = {minute: n for minute, n in self.numbers.items() if minute * _MINUTE_MS >= earliest}
         self.origin = self.since = start
         self.begun = None
+
+    def forget(self) -> None:
+        """Delivers again what is known, for it may not have reached everybody."""
+        self.known, self.numbers = {}, {}
 
     @property
     def settled(self) -> bool:
@@ -159,6 +165,7 @@ class WatchCursor:
                 origin=aware(value["origin"], "origin"),
                 since=aware(value["since"], "since"),
                 begun=None if value["begun"] is None else aware(value["begun"], "begun"),
+                assets=value.get("assets", []),
             )
             for minute, held in value["known"].items():
                 if isinstance(held, int):

@@ -272,6 +272,28 @@ async def test_a_restart_goes_on_where_it_was(polar_server: LocalPolar, stored: 
 
 
 @store_exists
+async def test_a_watcher_that_two_assets_share_moves_no_cursor_for_one_that_has_got_another(
+    polar_server: LocalPolar, stored: Any
+) -> None:
+    """Airflow lets it run on for the other asset, and it does not learn whom its events still reach."""
+    first = Triggerer()
+    running = first.run(trigger(), "orders", "invoices")
+    await polls(polar_server)
+    due = paid(polar_server, 3)
+    assert sorted(await running.ids(3)) == sorted(due)
+    await until_stored(stored, 6)
+    await first.kill()
+    second = Triggerer()
+    assert sorted(await second.run(trigger(poll_interval=0.03), "invoices").ids(3)) == sorted(due)
+    await until_stored(stored, 6)
+    await second.kill()
+    third = Triggerer()
+    more = paid(polar_server)
+    assert await third.run(trigger(poll_interval=0.03), "invoices").ids(1) == more
+    await third.kill()
+
+
+@store_exists
 async def test_killed_before_airflow_has_stored_the_event_it_is_delivered_again(
     polar_server: LocalPolar, stored: Any
 ) -> None:
