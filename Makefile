@@ -31,7 +31,7 @@ types: install
 	$(BIN)/mypy
 
 unit: install
-	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile --cov
+	$(BIN)/pytest -m "not browser" --numprocesses auto --dist loadfile --no-loadscope-reorder --cov
 
 test-matrix: install  ## the tests on Airflow 3.0, 3.1, 3.2 and 3.3, in an environment for each
 	$(BIN)/python -m tools.matrix
