@@ -60,7 +60,8 @@ def rotate_token(polar: LocalPolar, name: str) -> None:
 def take_secrets_away(_: LocalPolar, name: str) -> None:
     """For a second; Airflow then says that the connection is not defined."""
     kept = os.environ.pop(name)
-    threading.Timer(1, os.environ.__setitem__, (name, kept)).start()
+    # The next mode may have given the connection by then.
+    threading.Timer(1, os.environ.setdefault, (name, kept)).start()
 
 
 SHORT = {"timeout": 0.6}
