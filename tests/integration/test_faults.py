@@ -9,8 +9,8 @@ from benchmarks.faults import marathon, plan, table
 
 
 def test_nothing_is_lost_twice_wrong_hung_or_unclear() -> None:
-    runs = marathon(list(plan(exports=24, ingests=24, killed=1, seed=20_261_001)))
-    assert len(runs) == 50
+    runs = marathon(list(plan(exports=28, ingests=28, killed=1, seed=20_261_001)))
+    assert len(runs) == 58
     assert sum(run.faults.total() for run in runs) > 200
     assert not [run for run in runs if run.found], table(runs)
 
