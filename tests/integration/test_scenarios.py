@@ -60,8 +60,7 @@ def rotate_token(polar: LocalPolar, name: str) -> None:
 def take_secrets_away(_: LocalPolar, name: str) -> None:
     """For a second; Airflow then says that the connection is not defined."""
     kept = os.environ.pop(name)
-    # The next mode may have given the connection by then.
-    threading.Timer(1, os.environ.setdefault, (name, kept)).start()
+    threading.Timer(1, os.environ.__setitem__, (name, kept)).start()
 
 
 SHORT = {"timeout": 0.6}
@@ -141,7 +140,7 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
                 with DAG(f"waits_{mode}", schedule=None, start_date=START) as dag:
                     for number, (title, scenario) in enumerate(SCENARIOS.items()):
                         servers[title] = polar = stack.enter_context(LocalPolar())
-                        variable = f"AIRFLOW_CONN_POLAR_{number}"
+                        variable = f"AIRFLOW_CONN_POLAR_{mode.upper()}_{number}"
                         set_up(polar, scenario, variable)
                         patch.setenv(variable, connection(polar, scenario.token))
                         PolarEventSensor(
@@ -150,7 +149,7 @@ def outcomes(airflow_db: Any) -> Iterator[dict[tuple[str, str], tuple[str, int]]
                                 "event_name": PAID,
                                 "start": START.isoformat(),
                                 "timeout": 600,  # one pass over so many tasks may take a minute
-                                "polar_conn_id": f"polar_{number}",
+                                "polar_conn_id": f"polar_{mode}_{number}",
                             }
                             | scenario.sensor,
                             poke_interval=0.2,
