@@ -29,6 +29,14 @@ def is_templated(value: Any) -> bool:
     return hasattr(value, "iter_references") or callable(value)
 
 
+def is_mapped(task: Any) -> bool:
+    """Whether a worker makes the task of a mapped one: what is wrong with it is then for its run to say.
+
+    Airflow has no public name for it. An error in the constructor would be retried, however wrong the parameters are.
+    """
+    return bool(getattr(task, "_BaseOperator__from_mapped", False))
+
+
 def is_nothing(value: Any) -> bool:
     """Whether a text is what a template makes of a missing value."""
     return isinstance(value, str) and value.strip() in ("", "None")

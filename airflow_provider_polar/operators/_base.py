@@ -16,7 +16,7 @@ from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDest
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._storage import check_path, storage_path
-from airflow_provider_polar.parameters import Parser, is_templated, optional, positive_number
+from airflow_provider_polar.parameters import Parser, is_mapped, is_templated, optional, positive_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, ObjectStoragePath
@@ -87,8 +87,7 @@ class PolarOperator(BaseOperator):
 
     def _check(self) -> None:
         """Refuses what is wrong and not templated; a constructor ends with it."""
-        # A worker makes the operator of a mapped task, and an error here would be retried; _connected() judges it.
-        if getattr(self, "_BaseOperator__from_mapped", False):
+        if is_mapped(self):  # _connected() judges it
             return
         with self._named():
             for name, parse in self._parsers().items():

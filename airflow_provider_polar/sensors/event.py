@@ -28,7 +28,7 @@ from airflow_provider_polar.exceptions import (
 )
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
-from airflow_provider_polar.parameters import is_templated
+from airflow_provider_polar.parameters import is_mapped, is_templated
 from airflow_provider_polar.sensors._connection import LiveConnection
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ class PolarEventSensor(BaseSensorOperator):
         """
         from airflow_provider_polar.engine.waiting.wait import EventWait
 
-        # A worker makes the sensor of a mapped task, and judges it at its first look.
-        if getattr(self, "_BaseOperator__from_mapped", False):
+        if is_mapped(self):  # its first look judges it
             return
         known = {name: value for name, value in self._options().items() if not is_templated(value)}
         if known.get("start") is None:

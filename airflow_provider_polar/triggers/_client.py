@@ -56,7 +56,7 @@ async def load() -> None:
         await asyncio.to_thread(lambda: [importlib.import_module(module) for module in needed])
 
 
-class LiveConnection:
+class AsyncLiveConnection:
     """A connection as it is now. It is read again before each poll, so that a token may be rotated under a trigger.
 
     :param polar_conn_id: the connection.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_polar.exceptions import PolarApiError
-from airflow_provider_polar.triggers._client import LiveConnection
+from airflow_provider_polar.triggers._client import AsyncLiveConnection
 
 if TYPE_CHECKING:
     from airflow_provider_polar.engine.waiting.wait import EventWait, PollResult
@@ -33,7 +33,7 @@ class SharedLooks:
 
     def __init__(self, polar_conn_id: str) -> None:
         self.users = 0
-        self._connection = LiveConnection(polar_conn_id)
+        self._connection = AsyncLiveConnection(polar_conn_id)
         self._pending: list[Pending] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -42,7 +42,7 @@ class SharedLooks:
 
         :param interval: seconds between two looks of it.
         :param alone: it shares no request, for its own events fill pages.
-        :raises PolarError: as :meth:`~airflow_provider_polar.triggers._client.LiveConnection.poll`.
+        :raises PolarError: as :meth:`~airflow_provider_polar.triggers._client.AsyncLiveConnection.poll`.
         """
         pending: Pending = (wait, asyncio.get_running_loop().create_future())
         if alone:

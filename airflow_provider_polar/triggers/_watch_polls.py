@@ -17,7 +17,7 @@ from airflow_provider_polar.engine.waiting.watch import Look, Watch, cursors_of
 from airflow_provider_polar.engine.waiting.watcher import Watcher
 from airflow_provider_polar.exceptions import PolarError
 from airflow_provider_polar.hooks.polar import PolarHook
-from airflow_provider_polar.triggers._client import LiveConnection
+from airflow_provider_polar.triggers._client import AsyncLiveConnection
 
 if TYPE_CHECKING:
     from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
@@ -41,7 +41,7 @@ class WatchPolls:
         self._begin, self._joined = begin, joined
         self._filters: Mapping[str, Any] | None = trigger.filters
         self._watch = Watch(EventFilters.parse(trigger.filters), timedelta(seconds=trigger.overlap))
-        self._live = LiveConnection(trigger.polar_conn_id)
+        self._live = AsyncLiveConnection(trigger.polar_conn_id)
         self._cadence = Cadence(max(trigger.shortest_poll_interval, trigger.poll_interval))
 
     async def looks(self) -> AsyncIterator[Look]:
