@@ -18,7 +18,7 @@ _key_of_quarter = lru_cache(maxsize=4096)(bucket_key)
 
 @dataclass(frozen=True, slots=True)
 class QuantitiesRequest:
-    """What to ask Polar for the quantities of adjacent buckets; the fields are the request's parameters."""
+    """The request for the quantities of adjacent buckets; the fields are its parameters."""
 
     start_timestamp: datetime
     end_timestamp: datetime
@@ -89,6 +89,6 @@ class Buckets:
         if odd := quantities.keys() ^ set(self):
             raise PolarResponseError(
                 f"Polar gave {len(quantities)} quantities by {self.interval} in {self.timezone} where {len(self)} were "
-                f"asked for; the first that is missing, or not asked for, is that of {moment_text(min(odd))}"
+                f"requested; the first that is missing, or was not requested, is that of {moment_text(min(odd))}"
             )
         return quantities

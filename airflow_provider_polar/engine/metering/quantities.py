@@ -100,7 +100,7 @@ class Quantities:
     def total(self) -> Tally:
         """What there is of all buckets and customers.
 
-        Polar's own ``total`` is that of the buckets asked for with ``count``, ``sum``, ``max`` and ``min``, but of all
+        Polar's own ``total`` is that of the buckets requested with ``count``, ``sum``, ``max`` and ``min``, but of all
         events of all time with ``avg`` and ``unique``: it is not to be compared with those.
         """
         return self._merged(tally for tallies in self._tallies.values() for tally in tallies.values())
@@ -163,7 +163,7 @@ class Difference:
 def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Customer | None = None) -> list[Difference]:
     """The buckets in which the quantities differ, by more than the order of adding floats can explain.
 
-    :param polar: Polar's quantity of each bucket (:meth:`Buckets.by_bucket`), asked for the same customer.
+    :param polar: Polar's quantity of each bucket (:meth:`Buckets.by_bucket`), requested for the same customer.
     :param customer: compares this one's events; None for those of all.
     """
     differences = []
