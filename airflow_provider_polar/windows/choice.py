@@ -176,9 +176,9 @@ def _begins(facts: RunFacts, window: EventWindow, fixes: Callable[[Schedule], li
 
 
 def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
-    asked = [(asset, extra) for asset, extra in facts.asset_events if asset in facts.inlets]
+    named = [(asset, extra) for asset, extra in facts.asset_events if asset in facts.inlets]
     found: dict[str, list[EventWindow]] = {}
-    for asset, extra in asked or facts.asset_events:
+    for asset, extra in named or facts.asset_events:
         if isinstance(extra, dict) and isinstance(extra.get("payload"), dict):
             extra = extra["payload"]  # how Airflow wraps what a watcher yields
         said = extra.get("window", extra) if isinstance(extra, dict) else None
@@ -192,7 +192,7 @@ def _from_asset_events(facts: RunFacts) -> WindowChoice | None:
     if not found:
         return None
     wholes = {asset: _union(windows)[0] for asset, windows in found.items()}
-    if not asked and len(set(wholes.values())) > 1:
+    if not named and len(set(wholes.values())) > 1:
         said = ", ".join(f"{asset!r} {whole}" for asset, whole in wholes.items())
         raise PolarWindowError(
             f"the assets that triggered the run {facts.run_id!r} of DAG {facts.dag_id!r} say different windows: "

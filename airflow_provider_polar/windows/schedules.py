@@ -12,6 +12,8 @@ from typing import Any
 
 from airflow.providers.common.compat.version_compat import AIRFLOW_V_3_3_PLUS
 
+from airflow_provider_polar.engine.window import moment_text
+from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.lengths import CalendarWindow, Length, at_wall_clock, wall_clock, zone
 from airflow_provider_polar.windows.ticks import LONGEST_CHANGE, Ticks
 
@@ -88,17 +90,24 @@ class Schedule:
 
     def before(self, moment: datetime, length: Length) -> datetime:
         """The moment ``length`` before ``moment``."""
-        if isinstance(length, timedelta):
-            return moment - length
-        where = zone(length.timezone, self.timezone)
-        return at_wall_clock(length.before(self._shown(moment, where)), where)
+        return self._moved(moment, length, -1)
 
     def after(self, moment: datetime, length: Length) -> datetime:
         """The moment ``length`` after ``moment``."""
-        if isinstance(length, timedelta):
-            return moment + length
-        where = zone(length.timezone, self.timezone)
-        return at_wall_clock(length.after(self._shown(moment, where)), where)
+        return self._moved(moment, length, +1)
+
+    def _moved(self, moment: datetime, length: Length, direction: int) -> datetime:
+        try:
+            if isinstance(length, timedelta):
+                return moment + direction * length
+            where = zone(length.timezone, self.timezone)
+            move = length.before if direction < 0 else length.after
+            return at_wall_clock(move(self._shown(moment, where)), where)
+        except PolarWindowError:
+            raise
+        except (OverflowError, ValueError):
+            side = "before" if direction < 0 else "after"
+            raise PolarWindowError(f"{length} {side} {moment_text(moment)} is no time of the calendar") from None
 
     def _shown(self, moment: datetime, where: tzinfo) -> datetime:
         # The nominal time belongs to the zone of the ticks; a length in another zone counts from its own clock.

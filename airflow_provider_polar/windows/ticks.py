@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from typing import Any
 
+from airflow_provider_polar.exceptions import PolarWindowError
 from airflow_provider_polar.windows.lengths import at_wall_clock, wall_clock
 
+Get = Callable[[type[datetime], datetime], datetime]
 LONGEST_CHANGE = timedelta(hours=3)
 """A tick that the clocks' change has put off lies this far, at most, from the time that the cron expression names."""
 
@@ -45,7 +47,7 @@ class Ticks:
         When the clocks skip 02:00, a run of ``0 2 * * *`` comes at 03:00 but stands for 02:00.
         """
         shown = wall_clock(tick, self.zone)
-        named = (cron.get_prev(datetime, shown + timedelta(microseconds=1)) for cron in self._croniters)
+        named = (_step(cron.get_prev, shown + timedelta(microseconds=1)) for cron in self._croniters)
         put_off = (n for n in named if shown - n <= LONGEST_CHANGE and at_wall_clock(n, self.zone) == tick)
         return max(put_off, default=shown)
 
@@ -70,9 +72,9 @@ class Ticks:
         """What Airflow takes for the tick before, where it counts back: where the clocks change it may be another."""
         return max((self._named(cron, cron.get_prev, tick) for cron in self._croniters), default=None)
 
-    def _named(self, cron: Any, step: Callable[[type[datetime], datetime], datetime], moment: datetime) -> datetime:
+    def _named(self, cron: Any, get: Get, moment: datetime) -> datetime:
         shown = wall_clock(moment, self.zone)
-        named = step(datetime, shown)
+        named = _step(get, shown)
         # Airflow counts the ticks of every hour through the hour that comes twice, and no others.
         every_hour = cron.expanded[1] == ["*"]
         return moment + (named - shown) if every_hour else at_wall_clock(named, self.zone)
@@ -81,7 +83,20 @@ class Ticks:
         """An earlier tick of a cron expression to count on from: none that the clocks have put off."""
         named = wall_clock(tick, self.zone)
         while True:
-            named = cron.get_prev(datetime, named - LONGEST_CHANGE)
+            named = _step(cron.get_prev, named - LONGEST_CHANGE)
             moment = at_wall_clock(named, self.zone)
             if wall_clock(moment, self.zone) == named:
                 return moment
+
+
+def _step(get: Get, named: datetime) -> datetime:
+    """The time that a cron expression names next, or before.
+
+    :raises PolarWindowError: it names none within decades (``0 0 31 2 *``). A retry does not help.
+    """
+    from croniter import CroniterBadDateError
+
+    try:
+        return get(datetime, named)
+    except CroniterBadDateError:
+        raise PolarWindowError(f"the DAG's cron expression names no moment near {named}: it never fires") from None

@@ -570,3 +570,26 @@ def test_what_leaves_a_month_out_is_seen_without_a_look_at_every_minute_before(m
     monkeypatch.setattr(Ticks, "next", lambda self, moment: looked_at.append(moment) or following(self, moment))
     assert filling_window(schedule("* * * 1-11 *")) is None
     assert len(looked_at) < 5000
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        ({"start": at("2026-01-01"), "window": "99999999 years"}, {}),
+        ({"start": at("2026-01-01"), "window": timedelta.max}, {}),
+        ({"end": datetime.min.replace(tzinfo=UTC), "window": "1 day"}, {}),
+        ({"window": "99999 months"}, moment("2026-01-01")),
+    ],
+    ids=["years", "timedelta", "before the first day", "a run's"],
+)
+def test_a_window_that_leaves_the_calendar_is_refused(given: dict[str, Any], run: dict[str, Any]) -> None:
+    with pytest.raises(PolarWindowError, match=r"is no time of the calendar|calendar does not have"):
+        choose_window(facts(**run), now=NOW, **given)
+
+
+def test_a_cron_expression_that_never_fires_is_told() -> None:
+    never = facts("0 0 31 2 *", **moment("2026-01-01"))
+    with pytest.raises(PolarWindowError, match="never fires"):
+        choose_window(never, window="1 day", now=NOW)
+    with pytest.raises(PolarWindowError, match="never fires"):
+        choose_window(never, now=NOW)
