@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -38,8 +38,8 @@ class FieldChoice:
         if include is not None and exclude is not None:
             raise PolarConfigurationError("give include_fields or exclude_fields, not both")
         for what, names in (("include_fields", include), ("exclude_fields", exclude)):
-            if isinstance(names, str):
-                raise PolarConfigurationError(f"{what} is a list of field names, not the text {names!r}")
+            if isinstance(names, str) or not isinstance(names, Collection | None):
+                raise PolarConfigurationError(f"{what} is {names!r}; it is a list of field names")
             unknown = [name for name in names or () if name not in (*EVENT_FIELDS, EXTRA)]
             if unknown:
                 raise PolarConfigurationError(

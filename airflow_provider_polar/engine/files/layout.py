@@ -12,6 +12,7 @@ from airflow_provider_polar.engine.files.formats import FORMATS, WRITTEN
 from airflow_provider_polar.engine.files.packages import installed
 from airflow_provider_polar.engine.files.streams import RowWriter
 from airflow_provider_polar.exceptions import PolarConfigurationError
+from airflow_provider_polar.parameters import optional, positive_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +43,13 @@ class FileLayout:
         :param options: the other parameters of the class.
         :raises PolarConfigurationError: something in it is unknown or impossible.
         """
+        for what in ("max_file_rows", "max_file_bytes"):
+            options[what] = optional(positive_count)(options.get(what), what)
         chosen = cls(fields=FieldChoice.choose(include_fields, exclude_fields), **options)
         for what, known in (("file_format", WRITTEN), ("compression", CODECS)):
             if (value := getattr(chosen, what)) not in known:
                 there_are = ", ".join(map(str, known))
                 raise PolarConfigurationError(f"{what} {value!r} is unknown; there are {there_are}")
-        for what in ("max_file_rows", "max_file_bytes"):
-            limit = getattr(chosen, what)
-            if limit is not None and limit < 1:
-                raise PolarConfigurationError(f"{what} is {limit}; a file holds at least 1")
         return chosen
 
     def check_installed(self) -> None:

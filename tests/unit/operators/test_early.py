@@ -192,6 +192,16 @@ def test_what_a_template_makes_of_nothing_is_refused_before_any_request(
     assert polar_server.requests == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"max_file_rows": "some"}, {"max_file_rows": 0}, {"include_fields": 5}, {"exclude_fields": "name"}],
+    ids=str,
+)
+def test_a_layout_that_cannot_be_names_task_and_parameter(options: dict[str, Any]) -> None:
+    with pytest.raises(PolarConfigurationError, match=f"task 'export': {next(iter(options))} is"):
+        export(**options)
+
+
 @pytest.mark.parametrize("mapped", [{"window": "1 fortnight"}, {"file_format": "xml"}, {"end": FIRST}], ids=str)
 def test_what_a_task_is_mapped_over_fails_it_without_retries(
     polar_server: LocalPolar, polar_connection: str, tmp_path: Path, mapped: dict[str, Any]
