@@ -341,7 +341,8 @@ def key_text(key: Any) -> str:
         told = str.__str__(key) if isinstance(key, str) else str(key)
     except ValueError:  # a number of thousands of digits
         return type(key).__name__
-    return told[:_TOLD_KEY].encode(errors="backslashreplace").decode()
+    # A character that would break a line of the log, or cannot be written at all, is told by its code.
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in told[:_TOLD_KEY])
 
 
 def columns_text(columns: Collection[str]) -> str:

@@ -82,6 +82,7 @@ INVALID: list[tuple[Any, str, str]] = [
     ({**OK, "metadata": {"": 1}}, "metadata.", "the key is 0 characters"),
     ({**OK, "metadata": {7: 1}}, "metadata.7", "the key is a number"),
     ({**OK, "metadata": {"\ud800": 1}}, "metadata.\\ud800", "the key holds half a surrogate"),
+    ({**OK, "metadata": {"a\0\nb": 1}}, "metadata.a\\x00\\nb", "the key"),
     (metadata(a=""), "metadata.a", "is empty"),
     (metadata(a="x" * 501), "metadata.a", "has 501 characters"),
     (metadata(a="x\0"), "metadata.a", "NUL"),
