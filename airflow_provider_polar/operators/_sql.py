@@ -31,7 +31,7 @@ def sql_hook(conn_id: str, name: str = "sql_conn_id") -> tuple[Any, str]:
     """
     check_conn_id(conn_id, name)
     try:
-        connection = BaseHook.get_connection(conn_id)
+        connection: Any = BaseHook.get_connection(conn_id)
     except Exception as error:
         # Not chained: the error of a back-end may quote what it could not read.
         raise PolarConnectionNotFoundError(
