@@ -33,9 +33,9 @@ def hour(number: int) -> EventWindow:
 class Counting(MemoryReader):
     counted: list[EventWindow]
 
-    def count(self, window: EventWindow) -> int:
+    def count(self, window: EventWindow, filters: EventFilters | None = None) -> int:
         self.counted = [*getattr(self, "counted", []), window]
-        return super().count(window)
+        return super().count(window, filters)
 
 
 @pytest.fixture
