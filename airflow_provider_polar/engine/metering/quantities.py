@@ -92,10 +92,12 @@ class Quantities:
         """The customers whose events the meter takes, where they are told apart."""
         return {customer for tallies in self._tallies.values() for customer in tallies if customer is not None}
 
-    def tally(self, bucket: datetime, customer: Customer | None = None) -> Tally:
-        """What there is of a bucket, of one customer or of all; an empty tally where there is nothing."""
+    def tally(self, bucket: datetime, *customers: Customer) -> Tally:
+        """What there is of a bucket, of some customers or of all; an empty tally where there is nothing."""
         tallies = self._tallies.get(bucket, {})
-        return self._merged(tallies.values()) if customer is None else tallies.get(customer) or self._merged([])
+        return self._merged(
+            tallies.values() if not customers else (tallies[one] for one in customers if one in tallies)
+        )
 
     def total(self) -> Tally:
         """What there is of all buckets and customers.
@@ -126,12 +128,12 @@ def evaluate(
     events: Iterable[Event],
     buckets: Buckets,
     *,
-    by: Callable[[Event], Customer] | None = None,
+    by: Callable[[Event], Customer | None] | None = None,
 ) -> list[Quantities]:
     """The quantities of each meter, in one pass over the events.
 
     :param events: as the API lists them, each once, in any order; those of no bucket are passed over.
-    :param by: tells customers apart, as :func:`customer_of` does.
+    :param by: tells customers apart, as :func:`customer_of` does; None for the events of all that need no telling.
     """
     results = [Quantities(meter, buckets) for meter in meters]
     for event in events:
@@ -163,12 +165,12 @@ class Difference:
 def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Customer | None = None) -> list[Difference]:
     """The buckets in which the quantities differ, by more than the order of adding floats can explain.
 
-    :param polar: Polar's quantity of each bucket (:meth:`Buckets.by_bucket`), requested for the same customer.
+    :param polar: Polar's quantity of each bucket to compare, requested for the same customer.
     :param customer: compares this one's events; None for those of all.
     """
     differences = []
-    for bucket in ours.buckets:
-        tally = ours.tally(bucket, customer)
-        if abs(tally.quantity - polar[bucket]) > tally.slack:
-            differences.append(Difference(ours.meter, bucket, customer, tally.events, tally.quantity, polar[bucket]))
+    for bucket, quantity in polar.items():
+        tally = ours.tally(bucket, *([] if customer is None else [customer]))
+        if not tally.agrees_with(quantity):
+            differences.append(Difference(ours.meter, bucket, customer, tally.events, tally.quantity, quantity))
     return differences

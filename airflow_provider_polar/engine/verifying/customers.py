@@ -1,0 +1,79 @@
+"""From an hour that differs to the customers whose quantities differ."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import datetime
+from functools import partial
+
+from airflow_provider_polar.engine.metering.quantities import Customer, Difference, Quantities, compare
+from airflow_provider_polar.engine.verifying.metered import MeteredUsage, alike
+
+_GROUP = 25
+"""Customers that one request is for, where only those are looked for that do not cancel each other out."""
+
+
+class CustomerSearch:
+    """Finds whose quantities differ.
+
+    :param polar: what Polar meters.
+    :param pool: sends requests side by side.
+    :param known: the customers that have events in the window.
+    """
+
+    def __init__(self, polar: MeteredUsage, pool: Executor, known: Collection[Customer]) -> None:
+        self._polar = polar
+        self._pool = pool
+        self._known = known
+
+    def find(self, ours: Quantities, chosen: Collection[datetime]) -> list[Difference]:
+        """The customers that differ in some buckets, and what no known customer explains (customer None).
+
+        :param ours: of a meter, by customer, of what is listed now.
+        :param chosen: the buckets.
+        """
+        totals = self._polar.quantities(ours.meter, chosen)
+        differing = {one.bucket for one in compare(ours, totals)}
+        # Where the totals are equal the differences of two customers cancel out, which those of a group may, too.
+        size = _GROUP if differing.issuperset(chosen) else 1
+        found = self._among(ours, chosen, ours.customers, size)
+        others = set(self._unexplained(ours, totals, found))
+        if not ours.meter.aggregation.additive:
+            # What customers have more and less cannot be added up there.
+            others |= {one.bucket for one in found}
+        if others:
+            found += self._among(ours, sorted(others), set(self._known) - ours.customers, _GROUP)
+        return [*found, *self._unexplained(ours, totals, found).values()]
+
+    def _among(
+        self, ours: Quantities, chosen: Collection[datetime], customers: Collection[Customer], size: int
+    ) -> list[Difference]:
+        search = partial(self._halve, ours, chosen)
+        return [found for part in self._pool.map(search, alike(customers, size)) for found in part]
+
+    def _halve(self, ours: Quantities, chosen: Collection[datetime], group: Sequence[Customer]) -> list[Difference]:
+        polar = self._polar.quantities(ours.meter, chosen, customers=group)
+        if len(group) == 1:
+            return compare(ours, polar, customer=group[0])
+        differing = [bucket for bucket in polar if not ours.tally(bucket, *group).agrees_with(polar[bucket])]
+        if not differing:
+            return []
+        middle = len(group) // 2
+        return [*self._halve(ours, differing, group[:middle]), *self._halve(ours, differing, group[middle:])]
+
+    def _unexplained(
+        self, ours: Quantities, totals: Mapping[datetime, float], found: Sequence[Difference]
+    ) -> dict[datetime, Difference]:
+        """What is left of the buckets' differences when the customers' are taken away."""
+        left = {}
+        for bucket, total in totals.items():
+            tally = ours.tally(bucket)
+            its = [one for one in found if one.bucket == bucket]
+            if ours.meter.aggregation.additive:
+                explained = tally.quantity + sum(one.polar - one.ours for one in its)
+                if abs(total - explained) > 2 * tally.slack:
+                    left[bucket] = Difference(ours.meter, bucket, None, tally.events, explained, total)
+            elif not its and not tally.agrees_with(total):
+                left[bucket] = Difference(ours.meter, bucket, None, tally.events, tally.quantity, total)
+        return left

@@ -1,0 +1,193 @@
+"""Verifies a window: totals of every meter and bucket, then customers, then events, as far as something differs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow_provider_polar.engine.metering.buckets import Buckets
+from airflow_provider_polar.engine.metering.filters import Event, time_of
+from airflow_provider_polar.engine.metering.quantities import (
+    Customer,
+    Difference,
+    Meter,
+    Quantities,
+    compare,
+    customer_of,
+    evaluate,
+)
+from airflow_provider_polar.engine.verifying.customers import CustomerSearch
+from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
+from airflow_provider_polar.engine.verifying.listed import ListedEvents
+from airflow_provider_polar.engine.verifying.metered import MeteredUsage
+from airflow_provider_polar.engine.window import EventWindow, aware
+from airflow_provider_polar.wording import number_of
+
+_PAUSE = 5.0
+_CLOCK_CHANGE = timedelta(hours=3)
+
+Suspects = Mapping[str, set[datetime]]
+"""By meter, the buckets in which something differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verification found.
+
+    :param events: how many events were compared.
+    :param customers: how many customers were compared one by one.
+    """
+
+    events: int
+    customers: int
+    differences: Sequence[UsageDifference]
+    findings: Sequence[Finding]
+
+
+class Verification:
+    """One verification of a window.
+
+    :param listed: what Polar lists.
+    :param polar: what Polar meters.
+    :param meters: which to compare.
+    :param buckets: of the window.
+    :param compared: the customers that are compared one by one, besides all together.
+    :param max_concurrency: requests in flight.
+    :param patience: for how many seconds a difference is looked at again before it counts.
+    """
+
+    def __init__(
+        self,
+        listed: ListedEvents,
+        polar: MeteredUsage,
+        meters: Sequence[Meter],
+        window: EventWindow,
+        buckets: Buckets,
+        *,
+        compared: Container[Customer],
+        max_concurrency: int,
+        patience: float,
+        log: Any,
+    ) -> None:
+        self._listed = listed
+        self._polar = polar
+        self._meters = meters
+        self._window = window
+        self._buckets = buckets
+        self._compared = compared
+        self._patience = patience
+        self._log = log
+        self._known: set[Customer] = set()
+        self._events = 0
+        self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-verify")
+
+    def run(self) -> Verdict:
+        """Compares everything once, and what differs again, closer."""
+        with self._pool:
+            ours = evaluate(self._meters, self._seen(self._listed.read(self._window)), self._buckets, by=self._whose)
+            self._log.info("%s listed; comparing them with what Polar meters", number_of(self._events, "event"))
+            differences = self._explained(self._suspects(ours), self._gaps())
+        findings = [
+            Finding(one.meter, events, text)
+            for one in ours
+            for (_, events), text in zip(one.left_out.most_common(), one.findings(), strict=True)
+        ]
+        compared = sum(customer in self._compared for customer in self._known)
+        return Verdict(self._events, compared, differences, findings)
+
+    def _seen(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            self._events += 1
+            self._known.add(customer_of(event))
+            yield event
+
+    def _whose(self, event: Event) -> Customer | None:
+        customer = customer_of(event)
+        return customer if customer in self._compared else None
+
+    def _suspects(self, ours: Sequence[Quantities]) -> Suspects:
+        jobs: list[tuple[Quantities, Customer | None]] = [(one, None) for one in ours]
+        jobs += [(one, customer) for one in ours for customer in sorted(one.customers, key=str)]
+        found = self._pool.map(lambda job: self._compared_once(*job), jobs)
+        return _by_meter(one for differences in found for one in differences)
+
+    def _compared_once(self, ours: Quantities, customer: Customer | None) -> list[Difference]:
+        polar = self._polar.quantities(ours.meter, customers=[customer] if customer else [])
+        return compare(ours, polar, customer=customer)
+
+    def _gaps(self) -> list[UsageDifference]:
+        """Where Polar counted events in its list since the last look and did not give them."""
+        return [
+            UsageDifference(
+                kind=Kind.NOT_GIVEN,
+                meter=None,
+                bucket=self._buckets.find(max(self._window.start, aware(place["start"], "start")))
+                or self._window.start,
+                events=place["given"],
+                expected=place["counted"],
+                note=f"in [{place['start']}, {place['end']}): {place['reason']}",
+            )
+            for place in self._listed.take_not_given()
+        ]
+
+    def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
+        """Looks at what differs again, by customer, until it does not or until the patience ends."""
+        deadline = time.monotonic() + self._patience
+        search = CustomerSearch(self._polar, self._pool, self._known)
+        found: list[Difference] = []
+        while suspects or gaps:
+            listed = self._listed_again(suspects, {one.bucket for one in gaps}.union(*suspects.values()))
+            found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
+            gaps, suspects = self._gaps(), _by_meter(found)
+            left = deadline - time.monotonic()
+            if left <= 0 or not (found or gaps):
+                break
+            differences = number_of(len(found) + len(gaps), "difference")
+            self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
+            time.sleep(min(_PAUSE, left))
+        return [*gaps, *map(_named, found)]
+
+    def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
+        """What is listed now in the buckets in which something differs, by customer."""
+        meters = [meter for meter in self._meters if meter.id in suspects]
+        return evaluate(meters, self._events_of(chosen), self._buckets.only(chosen), by=customer_of)
+
+    def _events_of(self, chosen: set[datetime]) -> Iterator[Event]:
+        for run in self._buckets.runs(chosen):
+            for event in self._listed.read(self._around(run)):
+                if self._buckets.find(time_of(event)) in chosen:
+                    yield event
+
+    def _around(self, run: Sequence[datetime]) -> EventWindow:
+        """A window that holds adjacent buckets."""
+        end = next((moment for moment in self._buckets if moment > run[-1]), self._window.end)
+        if self._buckets.interval == "hour":
+            return EventWindow(run[0], end)
+        # A day whose midnight clocks skip, or show twice, begins at another moment than that which it is named by.
+        return EventWindow(run[0] - _CLOCK_CHANGE, end + _CLOCK_CHANGE)
+
+
+def _by_meter(differences: Iterable[Difference]) -> dict[str, set[datetime]]:
+    suspects: dict[str, set[datetime]] = {}
+    for one in differences:
+        suspects.setdefault(one.meter.id, set()).add(one.bucket)
+    return suspects
+
+
+def _named(one: Difference) -> UsageDifference:
+    kind = Kind.NOT_METERED if one.polar < one.ours else Kind.NOT_LISTED
+    if one.customer is None:
+        kind = Kind.UNEXPLAINED
+    return UsageDifference(
+        kind=kind,
+        meter=one.meter,
+        bucket=one.bucket,
+        customer=one.customer,
+        events=one.events,
+        expected=one.ours,
+        metered=one.polar,
+    )

@@ -1,0 +1,138 @@
+"""The verify operator over the local Polar and its two stores."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+
+from airflow_provider_polar.exceptions import PolarConfigurationError, PolarWindowError
+from airflow_provider_polar.operators.verify import PolarVerifyUsageOperator
+from airflow_provider_polar.testing import LocalPolar
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = {"start": "2026-11-02T00:00:00Z", "end": "2026-11-03T00:00:00Z"}
+
+
+def usage(count: int = 240, **fields: Any) -> list[dict[str, Any]]:
+    """Ten events an hour of four customers, each with a key of its own."""
+    return [
+        {
+            "name": "api.call",
+            "external_customer_id": f"c{i % 4}",
+            "timestamp": START + timedelta(minutes=6 * i),
+            "metadata": {"units": i % 7, "request": f"r-{i}"},
+        }
+        | fields
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def polar(polar_server: LocalPolar, polar_connection: Any) -> LocalPolar:
+    return polar_server
+
+
+@pytest.fixture
+def ids(polar: LocalPolar) -> list[str]:
+    polar.add_meter(name="API calls")
+    polar.add_meter(name="Units", aggregation={"func": "sum", "property": "units"})
+    return polar.add_events(usage())
+
+
+def verify(tmp_path: Path, **options: Any) -> dict[str, Any]:
+    given = {"sample": 0, "report_path": f"{tmp_path}/report.jsonl", "on_difference": "warn", **DAY, **options}
+    return PolarVerifyUsageOperator(task_id="verify", **given).execute({})
+
+
+def report(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+
+
+def quantity_requests(polar: LocalPolar) -> int:
+    return sum(request.path.endswith("/quantities") for request in polar.requests)
+
+
+def test_what_is_equal_costs_one_request_a_meter(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    path = f"{tmp_path}/report.jsonl"
+    assert verify(tmp_path) == {
+        "meters": 2,
+        "hours": 24,
+        "customers": 0,
+        "events": 240,
+        "differences": 0,
+        "report": path,
+        "equal": True,
+    }
+    assert report(tmp_path) == []
+    assert quantity_requests(polar) == 2
+    assert verify(tmp_path, start="2026-10-27T00:00:00Z")["hours"] == 7 * 24
+    assert quantity_requests(polar) == 4
+
+
+def test_an_event_that_is_not_metered_is_named_by_meter_customer_and_hour(
+    polar: LocalPolar, ids: list[str], tmp_path: Path
+) -> None:
+    polar.meter_otherwise(ids[141:142], copies=0)
+    with pytest.raises(AirflowFailException, match=r"2 differences .*meter API calls, customer c1, 2026-11-02T14:00"):
+        verify(tmp_path, on_difference="fail")
+    calls, units = report(tmp_path)
+    assert (calls["meter"], calls["external_customer_id"], calls["start"]) == (
+        "API calls",
+        "c1",
+        "2026-11-02T14:00:00Z",
+    )
+    assert (calls["kind"], calls["events"], calls["expected"], calls["metered"]) == ("not_metered", 3, 3, 2)
+    assert (units["meter"], units["expected"] - units["metered"]) == ("Units", 141 % 7)
+    assert verify(tmp_path)["equal"] is False
+
+
+def test_a_window_within_an_hour_is_refused_where_it_can_be_known(polar: LocalPolar, ids: list[str]) -> None:
+    def make(**options: Any) -> PolarVerifyUsageOperator:
+        return PolarVerifyUsageOperator(task_id="v", **{**DAY, **options})
+
+    with pytest.raises(PolarWindowError, match="'v'.*no hour begins in UTC"):
+        make(end="2026-11-02T10:30:00Z")
+    with pytest.raises(PolarWindowError, match="no day begins in Europe/Paris"):
+        make(interval="day", timezone="Europe/Paris")
+    with pytest.raises(PolarConfigurationError, match="Mars"):
+        make(timezone="Mars")
+    with pytest.raises(PolarConfigurationError, match="sample is 2"):
+        make(sample=2)
+    with pytest.raises(PolarConfigurationError, match="a filter of its own"):
+        make(filters={"name": "x"})
+    with pytest.raises(AirflowFailException, match="no hour begins"):
+        templated = make(end="{{ x }}")
+        templated.end = "2026-11-02T10:30:00Z"
+        templated.execute({})
+
+
+def test_meters_are_chosen_by_id_or_name(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    archived = polar.add_meter(name="Old", archived=True)
+    assert verify(tmp_path, meters="Units")["meters"] == 1
+    assert verify(tmp_path, meters=[archived, "Units"])["meters"] == 2
+    with pytest.raises(AirflowFailException, match="'Unit'.*did you mean Units"):
+        verify(tmp_path, meters=["Unit"])
+    polar.add_meter(name="Units")
+    with pytest.raises(AirflowFailException, match="2 have this name"):
+        verify(tmp_path, meters=["Units"])
+
+
+def test_a_token_without_the_scope_is_told_which(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    polar.remove_token(polar.token)
+    polar.add_token(polar.token, ["events:read"])
+    with pytest.raises(AirflowFailException, match="meters:read"):
+        verify(tmp_path)
+
+
+def test_what_a_meter_leaves_out_is_a_finding(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    polar.add_events(usage(24, metadata={"units": True}))
+    assert verify(tmp_path)["equal"]
+    [finding] = report(tmp_path)
+    assert finding["type"] == "finding"
+    assert finding["text"] == "24 events carry a boolean `units`: the meter bills none of them"
