@@ -134,6 +134,9 @@ class Verification:
             for place in self._listed.take_not_given()
         ]
 
+    def _bucket_of(self, moment: datetime) -> datetime:
+        return self._buckets.find(moment) or next(iter(self._buckets))
+
     def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
         """Looks at what differs again, by customer, until it does not or until the patience ends."""
         deadline = time.monotonic() + self._patience

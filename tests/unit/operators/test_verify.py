@@ -96,7 +96,7 @@ def test_a_window_within_an_hour_is_refused_where_it_can_be_known(polar: LocalPo
     def make(**options: Any) -> PolarVerifyUsageOperator:
         return PolarVerifyUsageOperator(task_id="v", **{**DAY, **options})
 
-    with pytest.raises(PolarWindowError, match="'v'.*no hour begins in UTC"):
+    with pytest.raises(PolarWindowError, match=r"'v'.*no hour begins in UTC"):
         make(end="2026-11-02T10:30:00Z")
     with pytest.raises(PolarWindowError, match="no day begins in Europe/Paris"):
         make(interval="day", timezone="Europe/Paris")
@@ -106,9 +106,9 @@ def test_a_window_within_an_hour_is_refused_where_it_can_be_known(polar: LocalPo
         make(sample=2)
     with pytest.raises(PolarConfigurationError, match="a filter of its own"):
         make(filters={"name": "x"})
+    templated = make(end="{{ x }}")
+    templated.end = "2026-11-02T10:30:00Z"
     with pytest.raises(AirflowFailException, match="no hour begins"):
-        templated = make(end="{{ x }}")
-        templated.end = "2026-11-02T10:30:00Z"
         templated.execute({})
 
 
@@ -116,7 +116,7 @@ def test_meters_are_chosen_by_id_or_name(polar: LocalPolar, ids: list[str], tmp_
     archived = polar.add_meter(name="Old", archived=True)
     assert verify(tmp_path, meters="Units")["meters"] == 1
     assert verify(tmp_path, meters=[archived, "Units"])["meters"] == 2
-    with pytest.raises(AirflowFailException, match="'Unit'.*did you mean Units"):
+    with pytest.raises(AirflowFailException, match=r"'Unit'.*did you mean Units"):
         verify(tmp_path, meters=["Unit"])
     polar.add_meter(name="Units")
     with pytest.raises(AirflowFailException, match="2 have this name"):
