@@ -163,6 +163,14 @@ class Difference:
     polar: float
     slack: float = 0.0
 
+    @property
+    def tolerance(self) -> float:
+        """How far sums that are made of both quantities may be apart and still be one.
+
+        How many events Polar's is of is not known here, so that its last digits are given away.
+        """
+        return 4 * self.slack + 1e-12 * max(abs(self.ours), abs(self.polar))
+
 
 def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Customer | None = None) -> list[Difference]:
     """The buckets in which the quantities differ, by more than the order of adding floats can explain.

@@ -76,6 +76,7 @@ class CustomerSearch:
                 continue
             else:
                 explained = tally.quantity
-            if abs(total - explained) > 2 * tally.slack:
-                left[bucket] = Difference(ours.meter, bucket, None, tally.events, explained, total, tally.slack)
+            rest = Difference(ours.meter, bucket, None, tally.events, explained, total, tally.slack)
+            if abs(total - explained) > rest.tolerance:
+                left[bucket] = rest
         return left

@@ -51,12 +51,6 @@ class Case:
     partner: Case | None = None
 
     @property
-    def slack(self) -> float:
-        """How far two quantities of it may be apart and still be one."""
-        one = self.difference
-        return 4 * one.slack + 1e-14 * max(abs(one.ours), abs(one.polar))
-
-    @property
     def rest(self) -> float:
         """What no event explains of the difference; above 0 where more is metered than is listed."""
         one, aggregation = self.difference, self.difference.meter.aggregation
@@ -65,7 +59,7 @@ class Case:
         if aggregation.additive:
             shift = self.culprits.shift + sum(entry.value for entry in got) - sum(entry.value for entry in lost)
             rest = one.polar - one.ours - shift
-            return 0.0 if abs(rest) <= self.slack else rest
+            return 0.0 if abs(rest) <= one.tolerance else rest
         gone = {entry.id for entry in (*self.culprits.absent, *lost)}
         there = [entry for entry in self.entries if entry.id not in gone]
         tally = tally_of(aggregation, [*there, *self.culprits.twice, *got])

@@ -41,7 +41,7 @@ def _is_metered_for(entry: Entry, giver: Case, receiver: Case, search: EventSear
         if not tally_of(aggregation, [*alike, entry]).agrees_with(polar):
             return False
     elif aggregation.additive:
-        if abs(entry.value - receiver.rest) > giver.slack + receiver.slack:
+        if abs(entry.value - receiver.rest) > giver.difference.tolerance + receiver.difference.tolerance:
             return False
         giver.sure = receiver.sure = False
     elif tally_of(aggregation, [*receiver.entries, *got, entry]).agrees_with(one.polar):
@@ -72,7 +72,7 @@ def _pair_the_rest(cases: Sequence[Case]) -> None:
         if not (giver.culprits.perhaps and giver.difference.meter.aggregation.additive):
             continue
         for receiver in cases:
-            fits = abs(giver.rest + receiver.rest) <= giver.slack + receiver.slack
+            fits = abs(giver.rest + receiver.rest) <= giver.difference.tolerance + receiver.difference.tolerance
             if giver.rest < 0 < receiver.rest and fits and receiver.partner is None:
                 giver.partner, receiver.partner = receiver, giver
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -33,7 +34,7 @@ def paris_days() -> list[datetime]:
     ids=["hours", "six hours", "days", "days of Paris", "weeks", "months", "years"],
 )
 def test_in_adjacent_windows_everybody_has_a_turn_once(edges: list[datetime]) -> None:
-    windows = [EventWindow(start, end) for start, end in zip(edges, edges[1:], strict=False)]
+    windows = [EventWindow(start, end) for start, end in pairwise(edges)]
     samples = [Sample.of(0.1, window) for window in windows]
     for customer in EVERYBODY:
         assert sum(customer in sample for sample in samples) == 1
