@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
@@ -20,11 +20,60 @@ from airflow_provider_polar.engine.metering.quantities import Customer, Meter, Q
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference, quantity_text
 from airflow_provider_polar.wording import number_of
 
-Key = tuple[str, Customer, datetime]
+_Key = tuple[str, Customer, datetime]
 """Name, customer and bucket of events."""
 
 
-class SentEvents:
+class Sent(Protocol):
+    """What was sent, compared with what is listed."""
+
+    def add_listed(self, event: Event, bucket: datetime) -> None:
+        """Takes a listed event."""
+
+    def forget_listed(self, chosen: Collection[datetime]) -> None:
+        """Drops the listed events of some buckets, which are read again."""
+
+    def compare(self) -> Iterator[UsageDifference]:
+        """What was sent and is not listed."""
+
+    def doubtful(self) -> set[datetime]:
+        """The buckets to be read again before what :meth:`compare` says counts."""
+
+    def findings(self) -> Iterator[Finding]:
+        """What else there is to know."""
+
+
+class SentCount(Sent):
+    """How many events an ingest has stored, by its result: as many of the window have to be listed."""
+
+    def __init__(self, inserted: int, buckets: Buckets) -> None:
+        self._inserted = inserted
+        self._buckets = buckets
+        self._listed: Counter[datetime] = Counter()
+
+    def add_listed(self, event: Event, bucket: datetime) -> None:
+        self._listed[bucket] += event["source"] == "user"
+
+    def forget_listed(self, chosen: Collection[datetime]) -> None:
+        for bucket in chosen:
+            self._listed.pop(bucket, None)
+
+    def compare(self) -> Iterator[UsageDifference]:
+        if (there := self._listed.total()) < self._inserted:
+            note = f"{number_of(self._inserted, 'event')} inserted, {there:,} listed in the whole window"
+            first = next(iter(self._buckets))
+            yield UsageDifference(
+                kind=Kind.NOT_STORED, meter=None, bucket=first, events=there, expected=self._inserted, note=note
+            )
+
+    def doubtful(self) -> set[datetime]:
+        return set(self._buckets)
+
+    def findings(self) -> Iterator[Finding]:
+        return iter(())
+
+
+class SentEvents(Sent):
     """The rows of an ingest, and the listed events that may be theirs.
 
     Memory grows with names, customers and buckets, not with rows.
@@ -43,8 +92,8 @@ class SentEvents:
         self._buckets = buckets
         self._sent = [Quantities(meter, buckets) for meter in meters]
         self._listed = [Quantities(meter, buckets) for meter in meters]
-        self._counts: Counter[Key] = Counter()
-        self._listed_counts: Counter[Key] = Counter()
+        self._counts: Counter[_Key] = Counter()
+        self._listed_counts: Counter[_Key] = Counter()
         self._apart: Counter[str] = Counter()
         self._external_ids: dict[str, str] = {}
         for event in self._events(rows, mapping):
@@ -75,7 +124,6 @@ class SentEvents:
         seen.close()
 
     def add_listed(self, event: Event, bucket: datetime) -> None:
-        """Takes a listed event, if events of its name, customer and bucket were sent."""
         whose = customer_of(event)
         if whose.id and whose.external_id:
             self._external_ids[whose.id] = whose.external_id
@@ -87,7 +135,6 @@ class SentEvents:
                 return
 
     def forget_listed(self, chosen: Collection[datetime]) -> None:
-        """Drops the listed events of some buckets, which are read again."""
         for key in [key for key in self._listed_counts if key[2] in chosen]:
             del self._listed_counts[key]
         for quantities in self._listed:
@@ -95,7 +142,6 @@ class SentEvents:
                 quantities.forget(bucket)
 
     def compare(self) -> Iterator[UsageDifference]:
-        """What was sent and is not listed, or is listed with other quantities."""
         sent, listed = self._by_customer(self._counts), self._by_customer(self._listed_counts)
         short: set[tuple[Customer, datetime]] = set()
         for (name, customer, bucket), number in sorted(sent.items(), key=str):
@@ -129,8 +175,10 @@ class SentEvents:
                         note=note,
                     )
 
+    def doubtful(self) -> set[datetime]:
+        return {one.bucket for one in self.compare()}
+
     def findings(self) -> Iterator[Finding]:
-        """Rows that could not be compared, and events that are listed and were not among these rows."""
         for why, number in self._apart.items():
             yield Finding(None, number, f"{number_of(number, 'row')} {why}: not compared")
         sent, listed = self._by_customer(self._counts), self._by_customer(self._listed_counts)
@@ -138,9 +186,9 @@ class SentEvents:
             text = f"{number_of(more, 'event')} of the same names, customers and buckets listed besides those sent"
             yield Finding(None, more, text)
 
-    def _by_customer(self, counts: Counter[Key]) -> Counter[Key]:
+    def _by_customer(self, counts: Counter[_Key]) -> Counter[_Key]:
         """The same with one customer for both of the ids that rows may name it by."""
-        merged: Counter[Key] = Counter()
+        merged: Counter[_Key] = Counter()
         for (name, customer, bucket), number in counts.items():
             external_id = self._external_ids.get(customer.id or "")
             merged[name, Customer(None, external_id) if external_id else customer, bucket] += number

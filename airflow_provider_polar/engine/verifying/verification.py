@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,9 +28,10 @@ from airflow_provider_polar.engine.verifying.exported import ExportedEvents
 from airflow_provider_polar.engine.verifying.files import compare_ids, miscounted
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
-from airflow_provider_polar.engine.verifying.metered import MeteredUsage
+from airflow_provider_polar.engine.verifying.metered import MeteredUsage, can_be_told
 from airflow_provider_polar.engine.verifying.moved import find_moved
-from airflow_provider_polar.engine.verifying.sent import SentEvents
+from airflow_provider_polar.engine.verifying.sample import Sample
+from airflow_provider_polar.engine.verifying.sent import Sent
 from airflow_provider_polar.engine.window import aware
 from airflow_provider_polar.wording import number_of
 
@@ -76,8 +77,8 @@ class Verification:
         place: BucketedWindow,
         *,
         exported: ExportedEvents | None = None,
-        sent: SentEvents | None = None,
-        compared: Container[Customer],
+        sent: Sent | None = None,
+        compared: Sample,
         max_concurrency: int,
         patience: float,
         log: Any,
@@ -152,7 +153,7 @@ class Verification:
 
     def _whose(self, event: Event) -> Customer | None:
         customer = customer_of(event)
-        return customer if customer in self._compared else None
+        return customer if customer in self._compared and can_be_told(customer) else None
 
     def _suspects(self, ours: Sequence[Quantities]) -> Suspects:
         jobs: list[tuple[Quantities, Customer | None]] = [(one, None) for one in ours]
@@ -181,11 +182,14 @@ class Verification:
     def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
         """Looks at what differs again, by customer, until it does not or until the patience ends."""
         deadline = time.monotonic() + self._patience
-        search = CustomerSearch(self._polar, self._pool, self._known)
+        search = CustomerSearch(self._polar, self._pool, self._known, each=self._compared.is_everybody)
         found: list[Difference] = []
         lacking = self._lacking()
         while suspects or gaps or lacking:
-            listed = self._listed_again(suspects, {one.bucket for one in (*gaps, *lacking)}.union(*suspects.values()))
+            chosen = {one.bucket for one in gaps}.union(*suspects.values())
+            if self._sent is not None and lacking:
+                chosen |= self._sent.doubtful()
+            listed = self._listed_again(suspects, chosen)
             found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
             gaps, lacking, suspects = self._gaps(), self._lacking(), _by_meter(found)
             left = deadline - time.monotonic()
