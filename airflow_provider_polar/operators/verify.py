@@ -226,15 +226,15 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         rendered = super().render_template(content, *args, **kwargs)
         return _Events(rendered) if content is self.events and not isinstance(rendered, _Events) else rendered
 
-    def _sent(self, meters: Sequence[Meter], buckets: Buckets) -> Sent | None:
-        """What was sent, if that is to be compared."""
-        from airflow_provider_polar.engine.verifying.sent import SentCount, SentEvents
+    def _sent(self, meters: Sequence[Meter], buckets: Buckets) -> Sent:
+        """What was sent, as far as that is to be compared."""
+        from airflow_provider_polar.engine.verifying.sent import Sent, SentCount, SentEvents
 
         given = self.events.value if isinstance(self.events, _Events) else self.events
         if isinstance(given, Mapping) and "inserted" in given:
             return SentCount(given["inserted"], buckets)
         rows = self._rows()
-        return None if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets)
+        return Sent() if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets)
 
     def _rows(self) -> Iterable[Row] | None:
         from airflow_provider_polar.engine.ingesting.sources import is_glob, matching, rows_in_memory, rows_of_files

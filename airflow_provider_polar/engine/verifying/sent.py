@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
@@ -24,8 +24,8 @@ _Key = tuple[str, Customer, datetime]
 """Name, customer and bucket of events."""
 
 
-class Sent(Protocol):
-    """What was sent, compared with what is listed."""
+class Sent:
+    """What was sent, compared with what is listed; itself nothing at all."""
 
     def add_listed(self, event: Event, bucket: datetime) -> None:
         """Takes a listed event."""
@@ -33,14 +33,17 @@ class Sent(Protocol):
     def forget_listed(self, chosen: Collection[datetime]) -> None:
         """Drops the listed events of some buckets, which are read again."""
 
-    def compare(self) -> Iterator[UsageDifference]:
-        """What was sent and is not listed."""
+    def compare(self) -> list[UsageDifference]:
+        """What was sent and is not listed, or is listed otherwise."""
+        return []
 
     def doubtful(self) -> set[datetime]:
         """The buckets to be read again before what :meth:`compare` says counts."""
+        return {one.bucket for one in self.compare()}
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> list[Finding]:
         """What else there is to know."""
+        return []
 
 
 class SentCount(Sent):
@@ -58,19 +61,19 @@ class SentCount(Sent):
         for bucket in chosen:
             self._listed.pop(bucket, None)
 
-    def compare(self) -> Iterator[UsageDifference]:
-        if (there := self._listed.total()) < self._inserted:
-            note = f"{number_of(self._inserted, 'event')} inserted, {there:,} listed in the whole window"
-            first = next(iter(self._buckets))
-            yield UsageDifference(
+    def compare(self) -> list[UsageDifference]:
+        if (there := self._listed.total()) >= self._inserted:
+            return []
+        note = f"{number_of(self._inserted, 'event')} inserted, {there:,} listed in the whole window"
+        first = next(iter(self._buckets))
+        return [
+            UsageDifference(
                 kind=Kind.NOT_STORED, meter=None, bucket=first, events=there, expected=self._inserted, note=note
             )
+        ]
 
     def doubtful(self) -> set[datetime]:
-        return set(self._buckets)
-
-    def findings(self) -> Iterator[Finding]:
-        return iter(())
+        return set(self._buckets) if self.compare() else set()
 
 
 class SentEvents(Sent):
@@ -141,7 +144,10 @@ class SentEvents(Sent):
             for bucket in chosen:
                 quantities.forget(bucket)
 
-    def compare(self) -> Iterator[UsageDifference]:
+    def compare(self) -> list[UsageDifference]:
+        return list(self._differences())
+
+    def _differences(self) -> Iterator[UsageDifference]:
         sent, listed = self._by_customer(self._counts), self._by_customer(self._listed_counts)
         short: set[tuple[Customer, datetime]] = set()
         for (name, customer, bucket), number in sorted(sent.items(), key=str):
@@ -175,16 +181,16 @@ class SentEvents(Sent):
                         note=note,
                     )
 
-    def doubtful(self) -> set[datetime]:
-        return {one.bucket for one in self.compare()}
-
-    def findings(self) -> Iterator[Finding]:
-        for why, number in self._apart.items():
-            yield Finding(None, number, f"{number_of(number, 'row')} {why}: not compared")
+    def findings(self) -> list[Finding]:
+        found = [
+            Finding(None, number, f"{number_of(number, 'row')} {why}: not compared")
+            for why, number in self._apart.items()
+        ]
         sent, listed = self._by_customer(self._counts), self._by_customer(self._listed_counts)
         if more := sum(max(0, listed[key] - number) for key, number in sent.items()):
             text = f"{number_of(more, 'event')} of the same names, customers and buckets listed besides those sent"
-            yield Finding(None, more, text)
+            found.append(Finding(None, more, text))
+        return found
 
     def _by_customer(self, counts: Counter[_Key]) -> Counter[_Key]:
         """The same with one customer for both of the ids that rows may name it by."""

@@ -25,7 +25,7 @@ from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
 from airflow_provider_polar.engine.verifying.events import EventSearch
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import compare_ids, miscounted
+from airflow_provider_polar.engine.verifying.files import compare_files
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage, can_be_told
@@ -77,7 +77,7 @@ class Verification:
         place: BucketedWindow,
         *,
         exported: ExportedEvents | None = None,
-        sent: Sent | None = None,
+        sent: Sent,
         compared: Sample,
         max_concurrency: int,
         patience: float,
@@ -104,7 +104,8 @@ class Verification:
             events = self._held.total()
             self._log.info("%s read; comparing them with what Polar meters", number_of(events, "event"))
             suspects = self._suspects(ours)
-            differences = [*self._of_files(suspects), *self._explained(suspects, self._gaps())]
+            differences = self._of_files(suspects)
+            differences += self._explained(suspects, self._gaps())
         return Verdict(events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours))
 
     def _findings(self, ours: Sequence[Quantities]) -> list[Finding]:
@@ -115,7 +116,7 @@ class Verification:
         ]
         for manifest, lost in self._exported.incomplete.items() if self._exported else ():
             findings.append(Finding(None, lost, f"{manifest} says that its export lacks {number_of(lost, 'event')}"))
-        return [*findings, *(self._sent.findings() if self._sent else ())]
+        return [*findings, *self._sent.findings()]
 
     def _seen(self, events: Iterable[Event]) -> Iterator[Event]:
         tells = self._exported is None or self._exported.tells_customers
@@ -127,29 +128,15 @@ class Verification:
 
     def _beside_sent(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
-            if self._sent is not None:
-                self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
+            self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
             yield event
 
-    def _lacking(self) -> list[UsageDifference]:
-        return list(self._sent.compare()) if self._sent else []
-
     def _of_files(self, suspects: Suspects) -> list[UsageDifference]:
-        """What only the exports or only the list has, in buckets that differ in anything."""
+        """What only the exports or only the list has."""
         if self._exported is None:
             return []
-        place, exported, listed = self._place, self._exported, self._listed
-        chosen = set(miscounted(list(place.buckets), self._held, lambda run: listed.count(place.span(run))))
-        return [
-            line
-            for bucket in sorted(chosen.union(*suspects.values()))
-            for line in compare_ids(
-                bucket,
-                self._meters,
-                lambda one: place.events([one], exported.read),
-                lambda one: place.events([one], listed.read),
-            )
-        ]
+        chosen = set().union(*suspects.values())
+        return compare_files(self._place, self._meters, self._exported, self._listed, self._held, chosen)
 
     def _whose(self, event: Event) -> Customer | None:
         customer = customer_of(event)
@@ -184,14 +171,12 @@ class Verification:
         deadline = time.monotonic() + self._patience
         search = CustomerSearch(self._polar, self._pool, self._known, each=self._compared.is_everybody)
         found: list[Difference] = []
-        lacking = self._lacking()
+        lacking = self._sent.compare()
         while suspects or gaps or lacking:
-            chosen = {one.bucket for one in gaps}.union(*suspects.values())
-            if self._sent is not None and lacking:
-                chosen |= self._sent.doubtful()
+            chosen = {one.bucket for one in gaps}.union(self._sent.doubtful(), *suspects.values())
             listed = self._listed_again(suspects, chosen)
             found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
-            gaps, lacking, suspects = self._gaps(), self._lacking(), _by_meter(found)
+            gaps, lacking, suspects = self._gaps(), self._sent.compare(), _by_meter(found)
             left = deadline - time.monotonic()
             if left <= 0 or not (found or gaps or lacking):
                 break
@@ -206,8 +191,7 @@ class Verification:
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
         meters = [meter for meter in self._meters if meter.id in suspects]
-        if self._sent is not None:
-            self._sent.forget_listed(chosen)
+        self._sent.forget_listed(chosen)
         events = self._place.events(chosen, self._listed.read)
         return evaluate(meters, self._beside_sent(events), self._place.buckets.only(chosen), by=customer_of)
 
