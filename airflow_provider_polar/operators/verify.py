@@ -53,8 +53,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
 
     :param meters: ids or names of the meters; default every one that is not archived (templated).
     :param by: ``customer`` compares every customer one by one; None only those of the sample (templated).
-    :param sample: share of the customers that is compared one by one, 0 to 1. Who it is goes by the window: in
-        adjacent windows each customer has its turn (templated).
+    :param sample: share of the customers, 0 to 1, that is compared one by one at least. Who it is goes by the window:
+        in adjacent windows each customer has its turn (templated).
     :param interval: ``hour`` or ``day`` (templated).
     :param timezone: IANA name of the zone in which they begin (templated).
     :param events: what was sent, to be compared with Polar's list besides (templated): a list of events, as
@@ -286,6 +286,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         for line in table(verdict):
             self.log.warning("%s", line)
         witness = "what Polar lists" if self.destination is None else f"the exports in {self.destination}"
+        if self.events is not None or self.source is not None:
+            witness = f"what was sent, {witness}"
         report = f"; all of them are in {result['report']}" if result["report"] else ""
         message = (
             f"{number_of(len(verdict.differences), 'difference')} between {witness} and what Polar meters in "

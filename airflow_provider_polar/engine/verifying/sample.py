@@ -31,9 +31,9 @@ class Sample:
     def of(cls, share: float, window: EventWindow) -> Self:
         """The sample of a window. In adjacent windows, as a schedule makes them, each group has its turn.
 
-        :param share: 0 to 1; 1 for all customers.
+        :param share: 0 to 1, at least so many; 1 for all customers.
         """
-        groups = math.ceil(1 / share) if share else 0
+        groups = math.floor(1 / share) if share else 0
         return cls(groups, _number(window) % groups if groups else 0)
 
     @property

@@ -35,7 +35,7 @@ from airflow_provider_polar.engine.verifying.sent import Sent
 from airflow_provider_polar.engine.window import aware
 from airflow_provider_polar.wording import number_of
 
-_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 
 Suspects = Mapping[str, set[datetime]]
 """By meter, the buckets in which something differs."""
@@ -168,7 +168,7 @@ class Verification:
 
     def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
         """Looks at what differs again, by customer, until it does not or until the patience ends."""
-        deadline = time.monotonic() + self._patience
+        deadline, pause = time.monotonic() + self._patience, _FIRST_PAUSE
         search = CustomerSearch(self._polar, self._pool, self._known, each=self._compared.is_everybody)
         found: list[Difference] = []
         lacking = self._sent.compare()
@@ -182,7 +182,8 @@ class Verification:
                 break
             differences = number_of(len(found) + len(gaps) + len(lacking), "difference")
             self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
-            time.sleep(min(_PAUSE, left))
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
         by_events = EventSearch(self._listed, self._polar, self._pool, self._place)
         cases = by_events.explain(found)
         find_moved(cases, by_events)
