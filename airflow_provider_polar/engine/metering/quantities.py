@@ -152,6 +152,7 @@ class Difference:
     :param events: how many events the rule took.
     :param ours: the quantity that the rule makes of them.
     :param polar: the quantity that Polar gives.
+    :param slack: by how much ``ours`` may differ with the order of adding floats.
     """
 
     meter: Meter
@@ -160,6 +161,15 @@ class Difference:
     events: int
     ours: float
     polar: float
+    slack: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far sums that are made of both quantities may be apart and still be one.
+
+        How many events Polar's is of is not known here, so that its last digits are given away.
+        """
+        return 4 * self.slack + 1e-12 * max(abs(self.ours), abs(self.polar))
 
 
 def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Customer | None = None) -> list[Difference]:
@@ -172,5 +182,7 @@ def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Cust
     for bucket, quantity in polar.items():
         tally = ours.tally(bucket, *([] if customer is None else [customer]))
         if not tally.agrees_with(quantity):
-            differences.append(Difference(ours.meter, bucket, customer, tally.events, tally.quantity, quantity))
+            differences.append(
+                Difference(ours.meter, bucket, customer, tally.events, tally.quantity, quantity, tally.slack)
+            )
     return differences

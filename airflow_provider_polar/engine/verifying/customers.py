@@ -72,8 +72,11 @@ class CustomerSearch:
             its = [one for one in found if one.bucket == bucket]
             if ours.meter.aggregation.additive:
                 explained = tally.quantity + sum(one.polar - one.ours for one in its)
-                if abs(total - explained) > 2 * tally.slack:
-                    left[bucket] = Difference(ours.meter, bucket, None, tally.events, explained, total)
-            elif not its and not tally.agrees_with(total):
-                left[bucket] = Difference(ours.meter, bucket, None, tally.events, tally.quantity, total)
+            elif its or tally.agrees_with(total):
+                continue
+            else:
+                explained = tally.quantity
+            rest = Difference(ours.meter, bucket, None, tally.events, explained, total, tally.slack)
+            if abs(total - explained) > rest.tolerance:
+                left[bucket] = rest
         return left

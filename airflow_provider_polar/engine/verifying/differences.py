@@ -34,7 +34,7 @@ class Kind(StrEnum):
 WORDS = {
     Kind.NOT_METERED: "listed, and not metered",
     Kind.METERED_TWICE: "metered twice",
-    Kind.OTHER_CUSTOMER: "metered for another customer than listed",
+    Kind.OTHER_CUSTOMER: "metered for another customer than listed for",
     Kind.NOT_LISTED: "metered, and not listed",
     Kind.DIFFERENT: "metered otherwise than listed",
     Kind.UNEXPLAINED: "metered otherwise than listed, and of no customer that has events in the window",
@@ -105,9 +105,8 @@ class UsageDifference:
         more = len(self.event_ids) - _SHOWN_IDS
         if ids:
             ids = f" ({'' if self.certain else 'one of '}{ids}{f' and {more:,} more' if more > 0 else ''})"
-        other = f", {customer_text(self.other)}" if self.other else ""
         note = f"; {self.note}" if self.note else ""
-        return f"{place}{expected}: {WORDS[self.kind]}{other}{ids}{note}"
+        return f"{place}{expected}: {WORDS[self.kind]}{ids}{note}"
 
 
 @dataclass(frozen=True, slots=True)

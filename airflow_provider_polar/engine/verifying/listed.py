@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from airflow_provider_polar.engine.metering.filters import Event
-from airflow_provider_polar.engine.metering.quantities import Customer
 from airflow_provider_polar.engine.reading.reader import CompleteReader
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarIncompleteError
@@ -35,13 +34,10 @@ class ListedEvents:
                     reading.append(pool.submit(self._slice, slices.popleft(), self._reader))
                 yield from reading.popleft().result()
 
-    def of_customer(self, customer: Customer, window: EventWindow) -> list[Event]:
-        """The events of one customer."""
-        its: dict[str, Any] = (
-            {"customer_id": [customer.id]} if customer.id else {"external_customer_id": [customer.external_id]}
-        )
-        filters = self._reader.filters.model_copy(update=its)
-        return self._slice(window, CompleteReader(self._reader.client, filters))
+    def narrowed(self, filters: Mapping[str, Any], window: EventWindow) -> list[Event]:
+        """The events of a window that some filters take besides, read in one thread."""
+        narrower = self._reader.filters.model_copy(update=filters)
+        return self._slice(window, CompleteReader(self._reader.client, narrower))
 
     def take_not_given(self) -> list[Mapping[str, Any]]:
         """Where Polar counted events and did not give them, of what was read since this was called before.

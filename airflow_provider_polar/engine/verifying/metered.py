@@ -40,19 +40,24 @@ class MeteredUsage:
             :func:`alike` groups them.
         :param metadata: only of events that have one of the values of a key, as text.
         """
-        filters: QuantityFilters = {}
+        filters: QuantityFilters = of_customers(customers)
         if metadata:
             filters["metadata"] = metadata
-        if customers and customers[0].id:
-            filters["customer_id"] = [str(customer.id) for customer in customers]
-        elif customers:
-            filters["external_customer_id"] = [str(customer.external_id) for customer in customers]
         found: dict[datetime, float] = {}
         for request in self._buckets.requests(chosen):
             given = self._client.meter_quantities(meter.id, **asdict(request), **filters).quantities
             part = self._buckets.only((request.start_timestamp, request.end_timestamp))
             found |= part.by_bucket((one.timestamp, one.quantity) for one in given)
         return found if chosen is None else {bucket: found[bucket] for bucket in chosen}
+
+
+def of_customers(customers: Sequence[Customer]) -> QuantityFilters:
+    """The filters of customers' events, of quantities and of lists; none for all customers."""
+    if not customers:
+        return {}
+    if customers[0].id:
+        return {"customer_id": [str(one.id) for one in customers]}
+    return {"external_customer_id": [str(one.external_id) for one in customers]}
 
 
 def alike(customers: Collection[Customer], size: int) -> list[list[Customer]]:

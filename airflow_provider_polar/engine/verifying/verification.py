@@ -22,8 +22,11 @@ from airflow_provider_polar.engine.metering.quantities import (
 )
 from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
+from airflow_provider_polar.engine.verifying.events import EventSearch
+from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage
+from airflow_provider_polar.engine.verifying.moved import find_moved
 from airflow_provider_polar.engine.window import EventWindow, aware
 from airflow_provider_polar.wording import number_of
 
@@ -152,7 +155,10 @@ class Verification:
             differences = number_of(len(found) + len(gaps), "difference")
             self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
             time.sleep(min(_PAUSE, left))
-        return [*gaps, *map(_named, found)]
+        by_events = EventSearch(self._listed, self._polar, self._pool, self._buckets, lambda one: self._around([one]))
+        cases = by_events.explain(found)
+        find_moved(cases, by_events)
+        return [*gaps, *(line for case in cases for line in lines_of(case))]
 
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
@@ -179,18 +185,3 @@ def _by_meter(differences: Iterable[Difference]) -> dict[str, set[datetime]]:
     for one in differences:
         suspects.setdefault(one.meter.id, set()).add(one.bucket)
     return suspects
-
-
-def _named(one: Difference) -> UsageDifference:
-    kind = Kind.NOT_METERED if one.polar < one.ours else Kind.NOT_LISTED
-    if one.customer is None:
-        kind = Kind.UNEXPLAINED
-    return UsageDifference(
-        kind=kind,
-        meter=one.meter,
-        bucket=one.bucket,
-        customer=one.customer,
-        events=one.events,
-        expected=one.ours,
-        metered=one.polar,
-    )

@@ -136,3 +136,47 @@ def test_what_a_meter_leaves_out_is_a_finding(polar: LocalPolar, ids: list[str],
     [finding] = report(tmp_path)
     assert finding["type"] == "finding"
     assert finding["text"] == "24 events carry a boolean `units`: the meter bills none of them"
+
+
+def found(tmp_path: Path, meter: str = "API calls") -> dict[tuple[str, str, str], list[str]]:
+    """Of one meter, by kind, customer and hour, the events that are named."""
+    return {
+        (line["kind"], line["external_customer_id"], line["start"][11:13]): line["event_ids"]
+        for line in report(tmp_path)
+        if line["meter"] == meter and line["certain"]
+    }
+
+
+FUNCTIONS = ["count", "sum", "avg", "unique"]
+
+
+@pytest.fixture
+def every_function(polar: LocalPolar, ids: list[str]) -> LocalPolar:
+    for function in ("max", "min", "avg"):
+        polar.add_meter(name=function, aggregation={"func": function, "property": "units"})
+    polar.add_meter(name="unique", aggregation={"func": "unique", "property": "request"})
+    return polar
+
+
+def test_each_event_is_named(every_function: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    every_function.meter_otherwise([ids[141]], copies=0)
+    every_function.meter_otherwise([ids[33]], copies=2)
+    every_function.remove_events([ids[202]], store=False)
+    every_function.meter_otherwise([ids[55]], external_customer_id="c1")
+    every_function.meter_otherwise([ids[64]], external_customer_id="nobody")
+    verify(tmp_path, by="customer")
+    assert found(tmp_path) == {
+        ("not_metered", "c1", "14"): [ids[141]],
+        ("metered_twice", "c1", "03"): [ids[33]],
+        ("not_listed", "c2", "20"): [],
+        ("other_customer", "c3", "05"): [ids[55]],
+        ("other_customer", "c1", "05"): [ids[55]],
+        ("other_customer", "c0", "06"): [ids[64]],
+    }
+    assert found(tmp_path, "unique") == {
+        ("not_metered", "c1", "14"): [ids[141]],
+        ("not_listed", "c2", "20"): [],
+        ("other_customer", "c3", "05"): [ids[55]],
+        ("other_customer", "c1", "05"): [ids[55]],
+        ("other_customer", "c0", "06"): [ids[64]],
+    }
