@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.engine.metering.buckets import Buckets
+    from airflow_provider_polar.engine.verifying.exported import ExportedEvents
     from airflow_provider_polar.engine.verifying.verification import Verdict
     from airflow_provider_polar.engine.window import EventWindow
 
@@ -51,6 +52,11 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         adjacent windows each customer has its turn (templated).
     :param interval: ``hour`` or ``day`` (templated).
     :param timezone: IANA name of the zone in which they begin (templated).
+    :param destination: directory of exports to compare with Polar's meters, and with its list, in place of the list
+        alone (templated): of whole windows, without filters of their own, in any layout that has the fields ``id``,
+        ``timestamp``, ``name``, ``source``, ``metadata`` and, to tell customers, ``customer``, ``customer_id`` and
+        ``external_customer_id``.
+    :param destination_conn_id: Airflow connection of its store (templated).
     :param report_path: a file in object storage for the report (templated): a line of JSON for each difference, then
         one for each finding, which is what a meter leaves out by its own rule. It holds ids of events and customers,
         and no content of events.
@@ -67,6 +73,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         "sample",
         "interval",
         "timezone",
+        "destination",
+        "destination_conn_id",
         "report_path",
         "report_conn_id",
         "on_difference",
@@ -80,6 +88,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         sample: float | str = DEFAULT_SAMPLE,
         interval: Literal["hour", "day"] = "hour",
         timezone: str = "UTC",
+        destination: str | ObjectStoragePath | None = None,
+        destination_conn_id: str | None = None,
         report_path: str | ObjectStoragePath | None = None,
         report_conn_id: str | None = None,
         on_difference: Literal["fail", "warn"] = "fail",
@@ -92,6 +102,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         self.sample = sample
         self.interval = interval
         self.timezone = timezone
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
         self.report_path = report_path
         self.report_conn_id = report_conn_id
         self.on_difference = on_difference
@@ -106,6 +118,7 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             "sample": _share,
             "interval": one_of("hour", "day"),
             "timezone": _zone,
+            "destination": optional(check_path),
             "report_path": optional(check_path),
             "on_difference": one_of("fail", "warn"),
             "max_concurrency": positive_count,
@@ -148,23 +161,38 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         return result
 
     def _verify(self, meters: Any, window: EventWindow, buckets: Buckets, filters: EventFilters) -> Verdict:
+        from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
         from airflow_provider_polar.engine.verifying.listed import ListedEvents
         from airflow_provider_polar.engine.verifying.metered import MeteredUsage
         from airflow_provider_polar.engine.verifying.sample import Sample
         from airflow_provider_polar.engine.verifying.verification import Verification
 
-        side_by_side = self._parsed("max_concurrency")
+        share, side_by_side = 1.0 if self.by else self._parsed("sample"), self._parsed("max_concurrency")
+        exported = self._exports(window, filters)
+        if exported is not None and share and not exported.tells_customers:
+            told = f"the exports in {self.destination} leave out whose the events are (the field customer)"
+            if self.by:
+                raise PolarConfigurationError(f"{told}, and by='customer' needs it: export it, or leave by out")
+            self.log.warning("%s: no sample of customers is compared one by one", told)
+            share = 0.0
         return Verification(
             ListedEvents(self._reader(filters), max_concurrency=side_by_side),
             MeteredUsage(self.hook.get_conn(), buckets),
             meters,
-            window,
-            buckets,
-            compared=Sample.of(1.0 if self.by else self._parsed("sample"), window),
+            BucketedWindow(window, buckets),
+            exported=exported,
+            compared=Sample.of(share, window),
             max_concurrency=side_by_side,
             patience=(self._parsed("settle") or timedelta(0)).total_seconds(),
             log=self.log,
         ).run()
+
+    def _exports(self, window: EventWindow, filters: EventFilters) -> ExportedEvents | None:
+        from airflow_provider_polar.engine.verifying.exported import ExportedEvents
+
+        if self.destination is None:
+            return None
+        return ExportedEvents.find(storage_path(self.destination, self.destination_conn_id), filters, window)
 
     def _published(self, verdict: Verdict, buckets: Buckets) -> str | None:
         from airflow_provider_polar.engine.files.storage import Directory
@@ -195,9 +223,10 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             return
         for line in table(verdict):
             self.log.warning("%s", line)
+        witness = "what Polar lists" if self.destination is None else f"the exports in {self.destination}"
         report = f"; all of them are in {result['report']}" if result["report"] else ""
         message = (
-            f"{number_of(len(verdict.differences), 'difference')} between what Polar lists and what it meters in "
+            f"{number_of(len(verdict.differences), 'difference')} between {witness} and what Polar meters in "
             f"{window}, at {self.hook.settings.base_url} (connection {self.polar_conn_id}). The first: "
             f"{verdict.differences[0]}{report}. Do not invoice this window before they are explained; Polar's support "
             "needs the meter, the hour and the ids of the events"
@@ -213,7 +242,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         from airflow_provider_polar.assets.lineage import verify_lineage
 
         verified = getattr(self, "_verified", None)
-        return verified and verify_lineage(self.polar_conn_id, None, verified)
+        source = None if self.destination is None else str(self.destination)
+        return verified and verify_lineage(self.polar_conn_id, source, verified)
 
 
 def _no_filters(value: Any, name: str) -> None:

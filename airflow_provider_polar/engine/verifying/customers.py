@@ -43,8 +43,13 @@ class CustomerSearch:
             # What customers have more and less cannot be added up there.
             others |= {one.bucket for one in found}
         if others:
-            found += self._among(ours, sorted(others), set(self._known) - ours.customers, _GROUP)
+            found += self._among(ours, sorted(others), self._without(ours.customers), _GROUP)
         return [*found, *self._unexplained(ours, totals, found).values()]
+
+    def _without(self, customers: Collection[Customer]) -> list[Customer]:
+        """The known customers that are none of these; one may have been known by another of its ids."""
+        ids, external_ids = ({one[at] for one in customers} - {None} for at in (0, 1))
+        return [one for one in self._known if one.id not in ids and one.external_id not in external_ids]
 
     def _among(
         self, ours: Quantities, chosen: Collection[datetime], customers: Collection[Customer], size: int

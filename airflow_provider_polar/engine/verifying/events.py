@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_polar.engine.metering.buckets import Buckets
-from airflow_provider_polar.engine.metering.filters import Event, time_of
+from airflow_provider_polar.engine.metering.filters import Event
 from airflow_provider_polar.engine.metering.quantities import Customer, Difference
+from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
 from airflow_provider_polar.engine.verifying.entries import (
     Culprits,
     Entry,
@@ -23,7 +23,6 @@ from airflow_provider_polar.engine.verifying.entries import (
 )
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage, of_customers
-from airflow_provider_polar.engine.window import EventWindow
 
 _MOST_VALUES, _MOST_CHARACTERS = 100, 4_000
 """Values of a key in one request at most, and their characters."""
@@ -67,24 +66,13 @@ class Case:
 
 
 class EventSearch:
-    """Finds the events of customers' hours that explain what differs.
+    """Finds the events of customers' hours that explain what differs."""
 
-    :param window_of: a window that holds a bucket.
-    """
-
-    def __init__(
-        self,
-        listed: ListedEvents,
-        polar: MeteredUsage,
-        pool: Executor,
-        buckets: Buckets,
-        window_of: Callable[[datetime], EventWindow],
-    ) -> None:
+    def __init__(self, listed: ListedEvents, polar: MeteredUsage, pool: Executor, place: BucketedWindow) -> None:
         self._listed = listed
         self._polar = polar
         self._pool = pool
-        self._buckets = buckets
-        self._window_of = window_of
+        self._place = place
 
     def explain(self, differences: Iterable[Difference]) -> list[Case]:
         """A case for each difference; the events of a customer's hour are read once for all meters."""
@@ -139,8 +127,7 @@ class EventSearch:
         return entries_of(one.meter, self._read(one.bucket, {"metadata": {key: [entry.texts[key]]}}))
 
     def _read(self, bucket: datetime, filters: Mapping[str, Any]) -> list[Event]:
-        read = self._listed.narrowed(filters, self._window_of(bucket))
-        return [event for event in read if self._buckets.find(time_of(event)) == bucket]
+        return list(self._place.events([bucket], lambda window: self._listed.narrowed(filters, window)))
 
 
 def _hour_of_customer(one: Difference) -> tuple[datetime, str]:

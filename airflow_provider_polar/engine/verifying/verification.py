@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from airflow_provider_polar.engine.metering.buckets import Buckets
 from airflow_provider_polar.engine.metering.filters import Event, time_of
 from airflow_provider_polar.engine.metering.quantities import (
     Customer,
@@ -20,18 +20,20 @@ from airflow_provider_polar.engine.metering.quantities import (
     customer_of,
     evaluate,
 )
+from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
 from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
 from airflow_provider_polar.engine.verifying.events import EventSearch
+from airflow_provider_polar.engine.verifying.exported import ExportedEvents
+from airflow_provider_polar.engine.verifying.files import compare_ids, miscounted
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage
 from airflow_provider_polar.engine.verifying.moved import find_moved
-from airflow_provider_polar.engine.window import EventWindow, aware
+from airflow_provider_polar.engine.window import aware
 from airflow_provider_polar.wording import number_of
 
 _PAUSE = 5.0
-_CLOCK_CHANGE = timedelta(hours=3)
 
 Suspects = Mapping[str, set[datetime]]
 """By meter, the buckets in which something differs."""
@@ -57,7 +59,8 @@ class Verification:
     :param listed: what Polar lists.
     :param polar: what Polar meters.
     :param meters: which to compare.
-    :param buckets: of the window.
+    :param place: the window.
+    :param exported: what exports hold, to be compared in place of the list; None for what Polar lists.
     :param compared: the customers that are compared one by one, besides all together.
     :param max_concurrency: requests in flight.
     :param patience: for how many seconds a difference is looked at again before it counts.
@@ -68,9 +71,9 @@ class Verification:
         listed: ListedEvents,
         polar: MeteredUsage,
         meters: Sequence[Meter],
-        window: EventWindow,
-        buckets: Buckets,
+        place: BucketedWindow,
         *,
+        exported: ExportedEvents | None,
         compared: Container[Customer],
         max_concurrency: int,
         patience: float,
@@ -79,34 +82,61 @@ class Verification:
         self._listed = listed
         self._polar = polar
         self._meters = meters
-        self._window = window
-        self._buckets = buckets
+        self._place = place
+        self._exported = exported
         self._compared = compared
         self._patience = patience
         self._log = log
         self._known: set[Customer] = set()
-        self._events = 0
+        self._held: Counter[datetime] = Counter()
         self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-verify")
 
     def run(self) -> Verdict:
         """Compares everything once, and what differs again, closer."""
+        witness, window, buckets = self._exported or self._listed, self._place.window, self._place.buckets
         with self._pool:
-            ours = evaluate(self._meters, self._seen(self._listed.read(self._window)), self._buckets, by=self._whose)
-            self._log.info("%s listed; comparing them with what Polar meters", number_of(self._events, "event"))
-            differences = self._explained(self._suspects(ours), self._gaps())
+            ours = evaluate(self._meters, self._seen(witness.read(window)), buckets, by=self._whose)
+            events = self._held.total()
+            self._log.info("%s read; comparing them with what Polar meters", number_of(events, "event"))
+            suspects = self._suspects(ours)
+            differences = [*self._of_files(suspects), *self._explained(suspects, self._gaps())]
         findings = [
             Finding(one.meter, events, text)
             for one in ours
             for (_, events), text in zip(one.left_out.most_common(), one.findings(), strict=True)
         ]
-        compared = sum(customer in self._compared for customer in self._known)
-        return Verdict(self._events, compared, differences, findings)
+        if self._exported is not None:
+            findings += [
+                Finding(None, lost, f"the export {name} lacks events")
+                for name, lost in self._exported.incomplete.items()
+            ]
+        compared = len(set().union(*(one.customers for one in ours)))
+        return Verdict(events, compared, differences, findings)
 
-    def _seen(self, events: Iterator[Event]) -> Iterator[Event]:
+    def _seen(self, events: Iterable[Event]) -> Iterator[Event]:
+        tells = self._exported is None or self._exported.tells_customers
         for event in events:
-            self._events += 1
-            self._known.add(customer_of(event))
+            self._held[self._place.bucket_of(time_of(event))] += 1
+            if tells:
+                self._known.add(customer_of(event))
             yield event
+
+    def _of_files(self, suspects: Suspects) -> list[UsageDifference]:
+        """What only the exports or only the list has, in buckets that differ in anything."""
+        if self._exported is None:
+            return []
+        place, exported, listed = self._place, self._exported, self._listed
+        chosen = set(miscounted(list(place.buckets), self._held, lambda run: listed.count(place.span(run))))
+        return [
+            line
+            for bucket in sorted(chosen.union(*suspects.values()))
+            for line in compare_ids(
+                bucket,
+                self._meters,
+                lambda one: place.events([one], exported.read),
+                lambda one: place.events([one], listed.read),
+            )
+        ]
 
     def _whose(self, event: Event) -> Customer | None:
         customer = customer_of(event)
@@ -128,17 +158,13 @@ class Verification:
             UsageDifference(
                 kind=Kind.NOT_GIVEN,
                 meter=None,
-                bucket=self._buckets.find(max(self._window.start, aware(place["start"], "start")))
-                or self._window.start,
-                events=place["given"],
-                expected=place["counted"],
-                note=f"in [{place['start']}, {place['end']}): {place['reason']}",
+                bucket=self._place.bucket_of(aware(gap["start"], "start")),
+                events=gap["given"],
+                expected=gap["counted"],
+                note=f"in [{gap['start']}, {gap['end']}): {gap['reason']}",
             )
-            for place in self._listed.take_not_given()
+            for gap in self._listed.take_not_given()
         ]
-
-    def _bucket_of(self, moment: datetime) -> datetime:
-        return self._buckets.find(moment) or next(iter(self._buckets))
 
     def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
         """Looks at what differs again, by customer, until it does not or until the patience ends."""
@@ -155,7 +181,7 @@ class Verification:
             differences = number_of(len(found) + len(gaps), "difference")
             self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
             time.sleep(min(_PAUSE, left))
-        by_events = EventSearch(self._listed, self._polar, self._pool, self._buckets, lambda one: self._around([one]))
+        by_events = EventSearch(self._listed, self._polar, self._pool, self._place)
         cases = by_events.explain(found)
         find_moved(cases, by_events)
         return [*gaps, *(line for case in cases for line in lines_of(case))]
@@ -163,21 +189,8 @@ class Verification:
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
         meters = [meter for meter in self._meters if meter.id in suspects]
-        return evaluate(meters, self._events_of(chosen), self._buckets.only(chosen), by=customer_of)
-
-    def _events_of(self, chosen: set[datetime]) -> Iterator[Event]:
-        for run in self._buckets.runs(chosen):
-            for event in self._listed.read(self._around(run)):
-                if self._buckets.find(time_of(event)) in chosen:
-                    yield event
-
-    def _around(self, run: Sequence[datetime]) -> EventWindow:
-        """A window that holds adjacent buckets."""
-        end = next((moment for moment in self._buckets if moment > run[-1]), self._window.end)
-        if self._buckets.interval == "hour":
-            return EventWindow(run[0], end)
-        # A day whose midnight clocks skip, or show twice, begins at another moment than that which it is named by.
-        return EventWindow(run[0] - _CLOCK_CHANGE, end + _CLOCK_CHANGE)
+        events = self._place.events(chosen, self._listed.read)
+        return evaluate(meters, events, self._place.buckets.only(chosen), by=customer_of)
 
 
 def _by_meter(differences: Iterable[Difference]) -> dict[str, set[datetime]]:

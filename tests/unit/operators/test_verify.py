@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarWindowError
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.verify import PolarVerifyUsageOperator
 from airflow_provider_polar.testing import LocalPolar
 
@@ -180,3 +181,63 @@ def test_each_event_is_named(every_function: LocalPolar, ids: list[str], tmp_pat
         ("other_customer", "c1", "05"): [ids[55]],
         ("other_customer", "c0", "06"): [ids[64]],
     }
+
+
+def export(tmp_path: Path, **options: Any) -> str:
+    destination = f"{tmp_path}/lake"
+    PolarExportEventsOperator(task_id="export", destination=destination, **DAY, **options).execute({})
+    return destination
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv", "parquet"])
+def test_exports_are_compared_with_the_meters(
+    every_function: LocalPolar, ids: list[str], tmp_path: Path, file_format: str
+) -> None:
+    if file_format == "parquet":
+        pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    lake = export(tmp_path, file_format=file_format)
+    every_function.clear_requests()
+    assert verify(tmp_path, destination=lake, by="customer", start="2026-11-02T06:00:00Z") == {
+        "meters": 6,
+        "hours": 18,
+        "customers": 4,
+        "events": 180,
+        "differences": 0,
+        "report": f"{tmp_path}/report.jsonl",
+        "equal": True,
+    }
+    pages = [request for request in every_function.requests if request.path == "/v1/events/"]
+    assert len(pages) == 1  # the count
+
+
+def test_exports_and_list_are_compared_by_id(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    lake = export(tmp_path)
+    polar.remove_events([ids[0]])
+    [late] = polar.add_events([{**usage(1)[0], "external_customer_id": "c9"}])
+    [other] = polar.add_events([{**usage(1)[0], "timestamp": START + 20 * HOUR}], index=False)
+    polar.meter_otherwise([ids[100]], copies=0)
+    # One gone and one come in an hour show in no total.
+    verify(tmp_path, destination=lake, by="customer")
+    assert found(tmp_path) == {
+        ("only_in_files", "c0", "00"): [ids[0]],
+        ("not_in_files", "c9", "00"): [late],
+        ("not_metered", "c0", "10"): [ids[100]],
+        ("not_listed", "c0", "20"): [],
+    }
+    polar.meter_otherwise([ids[100]])
+    polar.remove_events([other])
+    polar.restore_events([ids[0]])
+    polar.remove_events([late])
+    assert verify(tmp_path, destination=lake)["equal"]
+
+
+def test_what_exports_lack_is_told(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    lake = export(tmp_path, exclude_fields=["customer"])
+    assert verify(tmp_path, destination=lake, sample=0.5)["customers"] == 0
+    with pytest.raises(AirflowFailException, match=r"the field customer.*by='customer' needs it"):
+        verify(tmp_path, destination=lake, by="customer")
+    with pytest.raises(AirflowFailException, match=r"no export in .* holds the events of \[2026-11-03.*2026-11-04"):
+        verify(tmp_path, destination=lake, end="2026-11-04T00:00:00Z")
+    (tmp_path / "lake").rename(tmp_path / "other")
+    with pytest.raises(AirflowFailException, match="leaves out the field metadata"):
+        verify(tmp_path, destination=export(tmp_path, exclude_fields=["metadata"]))
