@@ -8,13 +8,16 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import pytest
 
 from tests.paths import ROOT
 
 EXAMPLES = ROOT / "dags_examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NEWER = {"verify_usage"} if version("apache-airflow-core").startswith("3.0.") else set()
+NAMES = [name for name in ALL if name not in NEWER]
 
 
 def test_all_parse_without_a_deprecation_warning():
@@ -37,8 +40,10 @@ def test_all_parse_without_a_deprecation_warning():
     assert [line for line in done.stdout.splitlines() if line in NAMES] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_each_says_what_it_shows(name, example):
+    if name in NEWER:
+        pytest.skip(f"{name} waits for a person's approval, which Airflow 3.0 does not know")
     dag = example(name)
     assert dag.doc_md
     assert len(dag.doc_md.strip()) > 80
