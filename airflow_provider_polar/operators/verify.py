@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDifferenceError
 from airflow_provider_polar.operators._base import PolarWindowOperator
 from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.operators.ingest import _check_source, _Events, _mapping, _unshown, rendered_events
 from airflow_provider_polar.parameters import Parser, is_nothing, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath, XComArg
 
     from airflow_provider_polar.api.filters import EventFilters
+    from airflow_provider_polar.engine.ingesting.sources import Row
     from airflow_provider_polar.engine.metering.buckets import Buckets
     from airflow_provider_polar.engine.verifying.exported import ExportedEvents
     from airflow_provider_polar.engine.verifying.verification import Verdict
@@ -52,6 +54,13 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         adjacent windows each customer has its turn (templated).
     :param interval: ``hour`` or ``day`` (templated).
     :param timezone: IANA name of the zone in which they begin (templated).
+    :param events: what was sent, to be compared with Polar's list besides (templated): a list of events, as
+        :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator` takes it. Polar does not return an
+        event's ``external_id``: compared is how many events there are of a name, a customer and an hour, and, where
+        there are as many, what the meters make of them. More than was sent is no difference, for others may send.
+    :param source: instead of ``events`` files, or a glob of them, as an ingest takes it (templated).
+    :param source_conn_id: Airflow connection of their store (templated).
+    :param mapping: makes events of rows, as of an ingest.
     :param destination: directory of exports to compare with Polar's meters, and with its list, in place of the list
         alone (templated): of whole windows, without filters of their own, in any layout that has the fields ``id``,
         ``timestamp``, ``name``, ``source``, ``metadata`` and, to tell customers, ``customer``, ``customer_id`` and
@@ -73,6 +82,9 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         "sample",
         "interval",
         "timezone",
+        "events",
+        "source",
+        "source_conn_id",
         "destination",
         "destination_conn_id",
         "report_path",
@@ -88,6 +100,10 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         sample: float | str = DEFAULT_SAMPLE,
         interval: Literal["hour", "day"] = "hour",
         timezone: str = "UTC",
+        events: Sequence[Mapping[str, Any]] | XComArg | str | None = None,
+        source: str | ObjectStoragePath | None = None,
+        source_conn_id: str | None = None,
+        mapping: Mapping[str, Any] | None = None,
         destination: str | ObjectStoragePath | None = None,
         destination_conn_id: str | None = None,
         report_path: str | ObjectStoragePath | None = None,
@@ -102,6 +118,11 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         self.sample = sample
         self.interval = interval
         self.timezone = timezone
+        # Airflow does not render what it calls.
+        self.events = _unshown(events) if callable(events) else events
+        self.source = source
+        self.source_conn_id = source_conn_id
+        self.mapping = mapping
         self.destination = destination
         self.destination_conn_id = destination_conn_id
         self.report_path = report_path
@@ -118,6 +139,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             "sample": _share,
             "interval": one_of("hour", "day"),
             "timezone": _zone,
+            "source": optional(_check_source),
+            "mapping": optional(_mapping),
             "destination": optional(check_path),
             "report_path": optional(check_path),
             "on_difference": one_of("fail", "warn"),
@@ -126,6 +149,10 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
 
     def _check_together(self) -> None:
         super()._check_together()
+        if sum(one is not None for one in (self.events, self.source, self.destination)) > 1:
+            raise PolarConfigurationError("give at most one of events, source and destination")
+        if self.mapping is not None and self.events is None and self.source is None:
+            raise PolarConfigurationError("mapping makes events of rows: it goes with events or source")
         given = [self.start, self.end, self.interval, self.timezone]
         if self.start is not None and self.end is not None and not is_templated(given):
             from airflow_provider_polar.engine.window import EventWindow
@@ -165,10 +192,11 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         from airflow_provider_polar.engine.verifying.listed import ListedEvents
         from airflow_provider_polar.engine.verifying.metered import MeteredUsage
         from airflow_provider_polar.engine.verifying.sample import Sample
+        from airflow_provider_polar.engine.verifying.sent import SentEvents
         from airflow_provider_polar.engine.verifying.verification import Verification
 
         share, side_by_side = 1.0 if self.by else self._parsed("sample"), self._parsed("max_concurrency")
-        exported = self._exports(window, filters)
+        exported, rows = self._exports(window, filters), self._rows()
         if exported is not None and share and not exported.tells_customers:
             told = f"the exports in {self.destination} leave out whose the events are (the field customer)"
             if self.by:
@@ -181,11 +209,29 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             meters,
             BucketedWindow(window, buckets),
             exported=exported,
+            sent=None if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets),
             compared=Sample.of(share, window),
             max_concurrency=side_by_side,
             patience=(self._parsed("settle") or timedelta(0)).total_seconds(),
             log=self.log,
         ).run()
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """Renders a value as every operator does, and keeps rendered events from being shown."""
+        rendered = super().render_template(content, *args, **kwargs)
+        return _Events(rendered) if content is self.events and not isinstance(rendered, _Events) else rendered
+
+    def _rows(self) -> Iterable[Row] | None:
+        """What was sent, if that is to be compared."""
+        from airflow_provider_polar.engine.ingesting.sources import is_glob, matching, rows_in_memory, rows_of_files
+
+        if self.events is not None:
+            return rows_in_memory(rendered_events(self.events))
+        if self.source is None:
+            return None
+        path = storage_path(self.source, self.source_conn_id, "source")
+        names = matching(path) if is_glob(str(path)) else [str(path)]
+        return rows_of_files([storage_path(name, self.source_conn_id, "source") for name in names])
 
     def _exports(self, window: EventWindow, filters: EventFilters) -> ExportedEvents | None:
         from airflow_provider_polar.engine.verifying.exported import ExportedEvents

@@ -87,6 +87,10 @@ class Quantities:
             tally = tallies[customer] = self.meter.aggregation.tally()
         tally.add(value)
 
+    def forget(self, bucket: datetime) -> None:
+        """Drops what there is of a bucket."""
+        self._tallies.pop(bucket, None)
+
     @property
     def customers(self) -> set[Customer]:
         """The customers whose events the meter takes, where they are told apart."""

@@ -97,16 +97,19 @@ class UsageDifference:
         }
 
     def __str__(self) -> str:
-        meter = f"meter {self.meter.name}" if self.meter else "no meter"
-        place = f"{meter}, {customer_text(self.customer)}, {moment_text(self.bucket)}"
-        quantities = "" if self.metered is None else f", {quantity_text(self.metered)} metered"
-        expected = f": {quantity_text(self.expected)} expected of {number_of(self.events, 'event')}{quantities}"
+        place = [f"meter {self.meter.name}"] if self.meter else []
+        place += [customer_text(self.customer)] if self.customer or self.metered is not None else []
+        what = WORDS[self.kind]
+        if self.meter is not None and self.metered is not None:
+            function = self.meter.aggregation.function
+            of = "" if function == "count" else f" ({function} of {number_of(self.events, 'event')})"
+            what = f"{quantity_text(self.expected)} listed{of}, {quantity_text(self.metered)} metered: {what}"
         ids = ", ".join(self.event_ids[:_SHOWN_IDS])
         more = len(self.event_ids) - _SHOWN_IDS
         if ids:
             ids = f" ({'' if self.certain else 'one of '}{ids}{f' and {more:,} more' if more > 0 else ''})"
         note = f"; {self.note}" if self.note else ""
-        return f"{place}{expected}: {WORDS[self.kind]}{ids}{note}"
+        return f"{', '.join([*place, moment_text(self.bucket)])}: {what}{ids}{note}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,4 +141,4 @@ def customer_text(customer: Customer | None) -> str:
 
 def quantity_text(quantity: float) -> str:
     """A quantity as a table shows it: whole numbers whole."""
-    return f"{int(quantity):,}" if quantity.is_integer() and abs(quantity) < 1e15 else f"{quantity:,.6g}"
+    return f"{int(quantity):,}" if quantity == int(quantity) and abs(quantity) < 1e15 else f"{quantity:,.6g}"

@@ -95,8 +95,11 @@ class EventSearch:
                 case.culprits.include(self._halve(case, part) or Culprits())
         if case.culprits:
             return case
-        left = [entry for entry in entries if case.key not in entry.texts] if aggregation.additive else entries
-        case.culprits = deduce(aggregation, left, tally_of(aggregation, left).quantity + case.rest)
+        if aggregation.additive:
+            left = [entry for entry in entries if case.key not in entry.texts]
+            case.culprits = deduce(aggregation, left, tally_of(aggregation, left).quantity + case.rest)
+        else:
+            case.culprits = deduce(aggregation, entries, one.polar)
         return case
 
     def _halve(self, case: Case, groups: Sequence[Sequence[Entry]]) -> Culprits | None:

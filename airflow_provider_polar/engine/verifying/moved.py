@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from airflow_provider_polar.engine.metering.aggregation import Aggregation
 from airflow_provider_polar.engine.verifying.entries import Entry, tally_of
 from airflow_provider_polar.engine.verifying.events import Case, EventSearch
 
@@ -38,7 +39,7 @@ def _is_metered_for(entry: Entry, giver: Case, receiver: Case, search: EventSear
     if giver.key is not None and giver.key in entry.texts:
         polar = search.quantity(one, one.customer, giver.key, [entry])
         alike = [other for other in (*receiver.entries, *got) if other.texts.get(giver.key) == entry.texts[giver.key]]
-        if not tally_of(aggregation, [*alike, entry]).agrees_with(polar):
+        if not _shows(entry, [*alike, entry], polar, aggregation):
             return False
     elif aggregation.additive:
         if abs(entry.value - receiver.rest) > giver.difference.tolerance + receiver.difference.tolerance:
@@ -60,10 +61,16 @@ def _is_metered_for_a_stranger(entry: Entry, giver: Case, search: EventSearch) -
         return False
     polar = search.quantity(one, None, giver.key, [entry])
     # Others' listed events may have the same value of the key.
-    if not polar or not tally_of(one.meter.aggregation, search.listed_alike(one, giver.key, entry)).agrees_with(polar):
+    if not _shows(entry, search.listed_alike(one, giver.key, entry), polar, one.meter.aggregation):
         return False
     giver.moved.append((entry, None))
     return True
+
+
+def _shows(entry: Entry, entries: Sequence[Entry], polar: float, aggregation: Aggregation) -> bool:
+    """Whether a quantity is that of some events, and without one of them would not be."""
+    others = [other for other in entries if other.id != entry.id]
+    return tally_of(aggregation, entries).agrees_with(polar) and not tally_of(aggregation, others).agrees_with(polar)
 
 
 def _pair_the_rest(cases: Sequence[Case]) -> None:

@@ -30,6 +30,7 @@ from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage
 from airflow_provider_polar.engine.verifying.moved import find_moved
+from airflow_provider_polar.engine.verifying.sent import SentEvents
 from airflow_provider_polar.engine.window import aware
 from airflow_provider_polar.wording import number_of
 
@@ -61,6 +62,7 @@ class Verification:
     :param meters: which to compare.
     :param place: the window.
     :param exported: what exports hold, to be compared in place of the list; None for what Polar lists.
+    :param sent: what was sent, to be compared with the list besides.
     :param compared: the customers that are compared one by one, besides all together.
     :param max_concurrency: requests in flight.
     :param patience: for how many seconds a difference is looked at again before it counts.
@@ -73,7 +75,8 @@ class Verification:
         meters: Sequence[Meter],
         place: BucketedWindow,
         *,
-        exported: ExportedEvents | None,
+        exported: ExportedEvents | None = None,
+        sent: SentEvents | None = None,
         compared: Container[Customer],
         max_concurrency: int,
         patience: float,
@@ -84,6 +87,7 @@ class Verification:
         self._meters = meters
         self._place = place
         self._exported = exported
+        self._sent = sent
         self._compared = compared
         self._patience = patience
         self._log = log
@@ -100,26 +104,34 @@ class Verification:
             self._log.info("%s read; comparing them with what Polar meters", number_of(events, "event"))
             suspects = self._suspects(ours)
             differences = [*self._of_files(suspects), *self._explained(suspects, self._gaps())]
+        return Verdict(events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours))
+
+    def _findings(self, ours: Sequence[Quantities]) -> list[Finding]:
         findings = [
             Finding(one.meter, events, text)
             for one in ours
             for (_, events), text in zip(one.left_out.most_common(), one.findings(), strict=True)
         ]
-        if self._exported is not None:
-            findings += [
-                Finding(None, lost, f"the export {name} lacks events")
-                for name, lost in self._exported.incomplete.items()
-            ]
-        compared = len(set().union(*(one.customers for one in ours)))
-        return Verdict(events, compared, differences, findings)
+        for manifest, lost in self._exported.incomplete.items() if self._exported else ():
+            findings.append(Finding(None, lost, f"{manifest} says that its export lacks {number_of(lost, 'event')}"))
+        return [*findings, *(self._sent.findings() if self._sent else ())]
 
     def _seen(self, events: Iterable[Event]) -> Iterator[Event]:
         tells = self._exported is None or self._exported.tells_customers
-        for event in events:
+        for event in self._beside_sent(events):
             self._held[self._place.bucket_of(time_of(event))] += 1
             if tells:
                 self._known.add(customer_of(event))
             yield event
+
+    def _beside_sent(self, events: Iterable[Event]) -> Iterator[Event]:
+        for event in events:
+            if self._sent is not None:
+                self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
+            yield event
+
+    def _lacking(self) -> list[UsageDifference]:
+        return list(self._sent.compare()) if self._sent else []
 
     def _of_files(self, suspects: Suspects) -> list[UsageDifference]:
         """What only the exports or only the list has, in buckets that differ in anything."""
@@ -171,26 +183,29 @@ class Verification:
         deadline = time.monotonic() + self._patience
         search = CustomerSearch(self._polar, self._pool, self._known)
         found: list[Difference] = []
-        while suspects or gaps:
-            listed = self._listed_again(suspects, {one.bucket for one in gaps}.union(*suspects.values()))
+        lacking = self._lacking()
+        while suspects or gaps or lacking:
+            listed = self._listed_again(suspects, {one.bucket for one in (*gaps, *lacking)}.union(*suspects.values()))
             found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
-            gaps, suspects = self._gaps(), _by_meter(found)
+            gaps, lacking, suspects = self._gaps(), self._lacking(), _by_meter(found)
             left = deadline - time.monotonic()
-            if left <= 0 or not (found or gaps):
+            if left <= 0 or not (found or gaps or lacking):
                 break
-            differences = number_of(len(found) + len(gaps), "difference")
+            differences = number_of(len(found) + len(gaps) + len(lacking), "difference")
             self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
             time.sleep(min(_PAUSE, left))
         by_events = EventSearch(self._listed, self._polar, self._pool, self._place)
         cases = by_events.explain(found)
         find_moved(cases, by_events)
-        return [*gaps, *(line for case in cases for line in lines_of(case))]
+        return [*lacking, *gaps, *(line for case in cases for line in lines_of(case))]
 
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
         meters = [meter for meter in self._meters if meter.id in suspects]
+        if self._sent is not None:
+            self._sent.forget_listed(chosen)
         events = self._place.events(chosen, self._listed.read)
-        return evaluate(meters, events, self._place.buckets.only(chosen), by=customer_of)
+        return evaluate(meters, self._beside_sent(events), self._place.buckets.only(chosen), by=customer_of)
 
 
 def _by_meter(differences: Iterable[Difference]) -> dict[str, set[datetime]]:

@@ -11,6 +11,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarWindowError
+from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.verify import PolarVerifyUsageOperator
 from airflow_provider_polar.testing import LocalPolar
@@ -80,7 +81,10 @@ def test_an_event_that_is_not_metered_is_named_by_meter_customer_and_hour(
     polar: LocalPolar, ids: list[str], tmp_path: Path
 ) -> None:
     polar.meter_otherwise(ids[141:142], copies=0)
-    with pytest.raises(AirflowFailException, match=r"2 differences .*meter API calls, customer c1, 2026-11-02T14:00"):
+    with pytest.raises(
+        AirflowFailException,
+        match=r"2 differences .*meter API calls, customer c1, 2026-11-02T14:00:00Z: 3 listed, 2 metered",
+    ):
         verify(tmp_path, on_difference="fail")
     calls, units = report(tmp_path)
     assert (calls["meter"], calls["external_customer_id"], calls["start"]) == (
@@ -241,3 +245,83 @@ def test_what_exports_lack_is_told(polar: LocalPolar, ids: list[str], tmp_path: 
     (tmp_path / "lake").rename(tmp_path / "other")
     with pytest.raises(AirflowFailException, match="leaves out the field metadata"):
         verify(tmp_path, destination=export(tmp_path, exclude_fields=["metadata"]))
+
+
+def test_what_was_sent_is_compared_with_the_list(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter(name="Units", aggregation={"func": "sum", "property": "units"})
+    customer = polar.add_customer(external_id="c1")["id"]
+    rows = [{**event, "external_id": f"row-{i}"} for i, event in enumerate(usage())]
+    rows[1] |= {"customer_id": customer, "external_customer_id": None}
+    rows[0] |= {"metadata": {"units": 3}}
+    assert PolarHook().ingest_events([{**row, "timestamp": row["timestamp"].isoformat()} for row in rows])
+    assert verify(tmp_path, events=[*rows, rows[5]])["equal"]
+
+    # What Polar has under an external_id stays as it is, whatever is sent under it later.
+    rows[0] = {**rows[0], "metadata": {"units": 4}}
+    unsent = {**rows[7], "external_id": "never sent"}
+    later = {**rows[7], "external_id": "later", "timestamp": START + timedelta(days=3)}
+    without = {key: value for key, value in rows[7].items() if key not in ("timestamp", "external_id")}
+    verify(tmp_path, events=[*rows, unsent, later, without, {"name": 1}])
+    lines = report(tmp_path)
+    assert [(line["type"], line.get("kind"), line.get("external_customer_id")) for line in lines] == [
+        ("difference", "not_stored", "c3"),
+        ("difference", "stored_otherwise", "c0"),
+        *[("finding", None, None)] * 3,
+    ]
+    text = "customer c3, 2026-11-02T00:00:00Z: sent, and not listed; api.call: 3 events sent, 2 listed"
+    assert lines[0]["text"] == text
+    assert lines[1]["text"].startswith("meter Units, customer c0, 2026-11-02T00:00:00Z")
+    assert [(line["events"], line["text"].split(maxsplit=3)[2]) for line in lines[2:]] == [
+        (1, "outside"),
+        (1, "without"),
+        (1, "invalid,"),
+    ]
+    verify(tmp_path, events=rows[1:])
+    assert [line["text"] for line in report(tmp_path)] == [
+        "1 event of the same names, customers and buckets listed besides those sent"
+    ]
+
+
+def test_what_is_on_its_way_is_waited_for(polar: LocalPolar, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    polar.add_meter()
+    rows = usage(3)
+    polar.add_events(rows, visible_after=1.5)
+    assert verify(tmp_path, events=rows, settle=60)["equal"]
+    polar.add_events(rows, index=False)
+    assert verify(tmp_path, events=rows, settle=1)["differences"] == 3
+
+
+def test_files_of_rows_are_compared_by_the_mapping_of_their_ingest(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter(name="Units", aggregation={"func": "sum", "property": "units"})
+    table = "".join(f"c{i % 3},{i},2026-11-02T{i:02}:30:00Z\n" for i in range(20))
+    (tmp_path / "rows-1.csv").write_text("who,units,at\n" + table)
+    mapping = {
+        "name": {"const": "call"},
+        "external_customer_id": "who",
+        "timestamp": "at",
+        "metadata": {"units": {"column": "units", "type": "int"}},
+    }
+    given = {"source": f"{tmp_path}/rows-*.csv", "mapping": mapping}
+    ids = PolarHook().ingest_events(
+        [
+            {
+                "name": "call",
+                "external_customer_id": f"c{i % 3}",
+                "timestamp": f"2026-11-02T{i:02}:30:00Z",
+                "metadata": {"units": i},
+            }
+            for i in range(20)
+        ]
+    )
+    assert ids["inserted"] == 20
+    assert verify(tmp_path, **given)["equal"]
+    polar.remove_events([polar.events()[4]["id"]])
+    assert verify(tmp_path, **given)["differences"] == 1
+
+
+def test_events_are_in_no_rendered_field(polar: LocalPolar) -> None:
+    operator = PolarVerifyUsageOperator(task_id="v", events="{{ [{'name': 'secret'}] | tojson }}", **DAY)
+    operator.render_template_fields({})
+    assert "secret" not in repr(operator.events)
+    with pytest.raises(PolarConfigurationError, match="at most one of events, source and destination"):
+        PolarVerifyUsageOperator(task_id="v", events=[], destination="/lake", **DAY)
