@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,29 +41,36 @@ class Rule:
         return f"{self.func}.{self.path or 'call'}"
 
     def metadata(self, value: Any) -> dict[str, Any]:
-        found: Any = value
-        for key in reversed(self.path.split(".") if self.path else []):
-            found = {key: found}
-        return found if self.path else {}
+        whole, _, part = self.path.partition(".")
+        return {whole: PARTS[whole] | {part: value}} if part else {whole: value} if whole else {}
 
     def usual(self, chance: random.Random) -> Any:
         """A value that is neither the largest nor the smallest nor another than others have."""
         if self.func == "unique":
             return f"user-{chance.randrange(5)}"
-        return chance.choice([chance.randint(10, 20), round(chance.uniform(10, 20), 2), chance.uniform(10, 20)])
+        if self.path == "_llm.total_tokens":
+            return chance.randint(10, 20)
+        # Polar takes no more digits of an amount.
+        return chance.choice([chance.randint(10, 20), round(chance.uniform(10, 20), 12)])
 
     def outstanding(self, number: int) -> Any:
         """A value that no other event has, and that a largest, a smallest or a mean value shows."""
         return {"unique": f"user-of-{number}", "min": -1_000 - number}.get(self.func, 1_000 + number)
 
 
+PARTS: dict[str, dict[str, Any]] = {
+    "_llm": {"vendor": "acme", "model": "large", "input_tokens": 1, "output_tokens": 2},
+    "_cost": {"currency": "usd"},
+}
+"""What else Polar wants in an object of the metadata."""
 ONCE = tuple(kind for kind in STORES if kind != "twice")
 RULES = (
     Rule("API calls", "count", kinds=STORES + FILES),
     Rule("Units", "sum", "units", STORES + FILES + LEFT_OUT),
-    Rule("Tokens", "sum", "_llm.total_tokens", STORES + FILES + LEFT_OUT),
-    Rule("Peak load", "max", "load.peak", ONCE + FILES + LEFT_OUT),
-    Rule("Lowest load", "min", "load.lowest", ONCE + FILES + LEFT_OUT),
+    Rule("Tokens", "sum", "_llm.total_tokens", STORES + FILES),
+    Rule("Costs", "sum", "_cost.amount", STORES + FILES),
+    Rule("Peak load", "max", "peak", ONCE + FILES + LEFT_OUT),
+    Rule("Lowest load", "min", "lowest", ONCE + FILES + LEFT_OUT),
     Rule("Mean latency", "avg", "latency", STORES + FILES + LEFT_OUT),
     Rule("Users", "unique", "user", ONCE + FILES),
 )
@@ -89,7 +96,7 @@ class Plant:
 
 
 class World:
-    """Hours of usage of many customers, under seven meters with all six functions.
+    """Hours of usage of many customers, under eight meters with all six functions.
 
     :param hours: how many hours have usage.
     :param plants: how many differences to plant, no two in one hour of one meter.
@@ -117,8 +124,16 @@ class World:
             meter_filter = {"conjunction": "and", "clauses": [taken]}
             polar.add_meter(meter_filter, name=rule.name, aggregation=function)
         cells = [(rule, self.start + HOUR * number) for rule in RULES for number in range(hours)]
-        polar.add_events(event for cell in cells for event in self._usual(*cell, chance.randint(1, 4)))
+        self.sent: list[dict[str, Any]] = []
+        """What was sent before anything differed, as an ingest takes it."""
+        self._add(event for cell in cells for event in self._usual(*cell, chance.randint(1, 4)))
         self.plants = [self._plant(rule, hour, kinds) for rule, hour in chance.sample(cells, plants)]
+
+    def _add(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            self.polar.add_events([event])
+            sent = {key: value for key, value in event.items() if key != "id"}
+            self.sent.append(sent | {"timestamp": event["timestamp"].isoformat()})
 
     def _event(self, rule: Rule, hour: datetime, customer: str, value: Any) -> dict[str, Any]:
         self._numbers += 1
@@ -146,10 +161,10 @@ class World:
         if kind == "added":
             self._later.append(event)
         else:
-            self.polar.add_events([event])
-        self.polar.add_events(self._usual(rule, hour, 2, customer))
+            self._add([event])
+        self._add(self._usual(rule, hour, 2, customer))
         if kind == "other" and self._chance.random() < 0.5:
-            self.polar.add_events(self._usual(rule, hour, 1, other))
+            self._add(self._usual(rule, hour, 1, other))
         return Plant(kind, rule.name, hour, customer, event["id"], other if kind == "other" else None)
 
     def differ(self) -> None:

@@ -120,6 +120,21 @@ def test_every_difference_from_an_exports_files_is_named(polar_server: LocalPola
     check_findings(world, lines)
 
 
+def test_what_was_sent_and_is_gone_from_both_stores_is_named(polar_server: LocalPolar, tmp_path: Path) -> None:
+    world = World(polar_server, 13, HOURS, PLANTS, ("removed",))
+    world.differ()
+    assert verify(world, tmp_path, by="customer")[0]["equal"]
+    _, lines = verify(world, tmp_path, sample=0, events=world.sent)
+    names = {rule.name: rule.event_name for rule in RULES}
+    due = {(names[plant.meter], plant.customer, plant.hour) for plant in world.plants}
+    told = [line for line in lines if line["type"] == "difference"]
+    assert {line["kind"] for line in told} == {"not_stored"}
+    said = Counter((line["external_customer_id"], datetime.fromisoformat(line["start"])) for line in told)
+    assert said == Counter((customer, hour) for _, customer, hour in due)
+    for name, customer, hour in due:
+        assert any(name in line["text"] and customer in line["text"] for line in told), (name, customer, hour)
+
+
 # Three days each, on which the clocks change; Cairo and Havana skip midnight.
 CHANGES = [("Europe/Berlin", "2026-03-28"), ("Africa/Cairo", "2026-04-23"), ("America/Havana", "2026-03-07")]
 
