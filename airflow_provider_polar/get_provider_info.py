@@ -64,6 +64,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_provider_polar.links.polar.PolarEventsLink",
             "airflow_provider_polar.links.polar.PolarManifestLink",
+            "airflow_provider_polar.links.polar.PolarReportLink",
         ],
         "asset-uris": [
             {

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDifferenceError
+from airflow_provider_polar.links.polar import PolarEventsLink, PolarReportLink, show_report
 from airflow_provider_polar.operators._base import PolarWindowOperator
 from airflow_provider_polar.operators._storage import check_path, storage_path
 from airflow_provider_polar.operators.ingest import _check_source, _Events, _mapping, _unshown, rendered_events
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from airflow_provider_polar.api.filters import EventFilters
     from airflow_provider_polar.engine.ingesting.sources import Row
     from airflow_provider_polar.engine.metering.buckets import Buckets
+    from airflow_provider_polar.engine.metering.quantities import Meter
     from airflow_provider_polar.engine.verifying.exported import ExportedEvents
+    from airflow_provider_polar.engine.verifying.sent import Sent
     from airflow_provider_polar.engine.verifying.verification import Verdict
     from airflow_provider_polar.engine.window import EventWindow
 
@@ -50,14 +53,15 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
 
     :param meters: ids or names of the meters; default every one that is not archived (templated).
     :param by: ``customer`` compares every customer one by one; None only those of the sample (templated).
-    :param sample: share of the customers that is compared one by one, 0 to 1. Who it is goes by the window: in
-        adjacent windows each customer has its turn (templated).
+    :param sample: share of the customers, 0 to 1, that is compared one by one at least. Who it is goes by the window:
+        in adjacent windows each customer has its turn (templated).
     :param interval: ``hour`` or ``day`` (templated).
     :param timezone: IANA name of the zone in which they begin (templated).
     :param events: what was sent, to be compared with Polar's list besides (templated): a list of events, as
         :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator` takes it. Polar does not return an
         event's ``external_id``: compared is how many events there are of a name, a customer and an hour, and, where
         there are as many, what the meters make of them. More than was sent is no difference, for others may send.
+        Of an ingest's result, which may stand here too, as many events as it inserted must be listed in the window.
     :param source: instead of ``events`` files, or a glob of them, as an ingest takes it (templated).
     :param source_conn_id: Airflow connection of their store (templated).
     :param mapping: makes events of rows, as of an ingest.
@@ -91,6 +95,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         "report_conn_id",
         "on_difference",
     )
+
+    operator_extra_links = (PolarEventsLink(), PolarReportLink())
 
     def __init__(
         self,
@@ -179,7 +185,7 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             "customers": verdict.customers,
             "events": verdict.events,
             "differences": len(verdict.differences),
-            "report": self._published(verdict, buckets),
+            "report": self._published(context, verdict, buckets),
             "equal": not verdict.differences,
         }
         self._tell(verdict, window, result)
@@ -187,16 +193,15 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         self._verified = result
         return result
 
-    def _verify(self, meters: Any, window: EventWindow, buckets: Buckets, filters: EventFilters) -> Verdict:
+    def _verify(self, meters: Sequence[Meter], window: EventWindow, buckets: Buckets, filters: EventFilters) -> Verdict:
         from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
         from airflow_provider_polar.engine.verifying.listed import ListedEvents
         from airflow_provider_polar.engine.verifying.metered import MeteredUsage
         from airflow_provider_polar.engine.verifying.sample import Sample
-        from airflow_provider_polar.engine.verifying.sent import SentEvents
         from airflow_provider_polar.engine.verifying.verification import Verification
 
         share, side_by_side = 1.0 if self.by else self._parsed("sample"), self._parsed("max_concurrency")
-        exported, rows = self._exports(window, filters), self._rows()
+        exported = self._exports(window, filters)
         if exported is not None and share and not exported.tells_customers:
             told = f"the exports in {self.destination} leave out whose the events are (the field customer)"
             if self.by:
@@ -209,7 +214,7 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             meters,
             BucketedWindow(window, buckets),
             exported=exported,
-            sent=None if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets),
+            sent=self._sent(meters, buckets),
             compared=Sample.of(share, window),
             max_concurrency=side_by_side,
             patience=(self._parsed("settle") or timedelta(0)).total_seconds(),
@@ -221,8 +226,17 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         rendered = super().render_template(content, *args, **kwargs)
         return _Events(rendered) if content is self.events and not isinstance(rendered, _Events) else rendered
 
+    def _sent(self, meters: Sequence[Meter], buckets: Buckets) -> Sent:
+        """What was sent, as far as that is to be compared."""
+        from airflow_provider_polar.engine.verifying.sent import Sent, SentCount, SentEvents
+
+        given = self.events.value if isinstance(self.events, _Events) else self.events
+        if isinstance(given, Mapping) and "inserted" in given:
+            return SentCount(given["inserted"], buckets)
+        rows = self._rows()
+        return Sent() if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets)
+
     def _rows(self) -> Iterable[Row] | None:
-        """What was sent, if that is to be compared."""
         from airflow_provider_polar.engine.ingesting.sources import is_glob, matching, rows_in_memory, rows_of_files
 
         if self.events is not None:
@@ -240,14 +254,16 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             return None
         return ExportedEvents.find(storage_path(self.destination, self.destination_conn_id), filters, window)
 
-    def _published(self, verdict: Verdict, buckets: Buckets) -> str | None:
+    def _published(self, context: Context, verdict: Verdict, buckets: Buckets) -> str | None:
         from airflow_provider_polar.engine.files.storage import Directory
         from airflow_provider_polar.engine.verifying.report import publish
 
         if self.report_path is None:
             return None
         path = storage_path(self.report_path, self.report_conn_id, "report_path")
-        return publish(verdict, buckets, Directory(path.parent), path.name)
+        published = publish(verdict, buckets, Directory(path.parent), path.name)
+        show_report(context, published)
+        return published
 
     def _tell(self, verdict: Verdict, window: EventWindow, result: Mapping[str, Any]) -> None:
         """Logs what was found; where it is to fail the task, fails it."""
@@ -270,6 +286,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         for line in table(verdict):
             self.log.warning("%s", line)
         witness = "what Polar lists" if self.destination is None else f"the exports in {self.destination}"
+        if self.events is not None or self.source is not None:
+            witness = f"what was sent, {witness}"
         report = f"; all of them are in {result['report']}" if result["report"] else ""
         message = (
             f"{number_of(len(verdict.differences), 'difference')} between {witness} and what Polar meters in "

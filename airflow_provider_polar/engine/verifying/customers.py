@@ -10,8 +10,8 @@ from functools import partial
 from airflow_provider_polar.engine.metering.quantities import Customer, Difference, Quantities, compare
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage, alike
 
-_GROUP = 25
-"""Customers that one request is for, where only those are looked for that do not cancel each other out."""
+_SINGLY, _GROUP = 200, 25
+"""Up to how many customers are compared one by one, and how many of more than these at once."""
 
 
 class CustomerSearch:
@@ -20,12 +20,14 @@ class CustomerSearch:
     :param polar: what Polar meters.
     :param pool: sends requests side by side.
     :param known: the customers that have events in the window.
+    :param each: compares customers one by one however many there are: in a group two may cancel each other out.
     """
 
-    def __init__(self, polar: MeteredUsage, pool: Executor, known: Collection[Customer]) -> None:
+    def __init__(self, polar: MeteredUsage, pool: Executor, known: Collection[Customer], *, each: bool) -> None:
         self._polar = polar
         self._pool = pool
         self._known = known
+        self._each = each
 
     def find(self, ours: Quantities, chosen: Collection[datetime]) -> list[Difference]:
         """The customers that differ in some buckets, and what no known customer explains (customer None).
@@ -34,9 +36,8 @@ class CustomerSearch:
         :param chosen: the buckets.
         """
         totals = self._polar.quantities(ours.meter, chosen)
-        differing = {one.bucket for one in compare(ours, totals)}
-        # Where the totals are equal the differences of two customers cancel out, which those of a group may, too.
-        size = _GROUP if differing.issuperset(chosen) else 1
+        show = {one.bucket for one in compare(ours, totals)}.issuperset(chosen)
+        size = _GROUP if show and not self._each and len(ours.customers) > _SINGLY else 1
         found = self._among(ours, chosen, ours.customers, size)
         others = set(self._unexplained(ours, totals, found))
         if not ours.meter.aggregation.additive:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,8 +101,8 @@ def deduce(aggregation: Aggregation, entries: Sequence[Entry], polar: float) -> 
     if tally_of(aggregation, ()).agrees_with(polar):
         return Culprits(absent=list(entries))
     if aggregation.function in ("max", "min"):
-        beyond: Callable[[float], bool] = polar.__lt__ if aggregation.function == "max" else polar.__gt__
-        return Culprits(absent=[entry for entry in entries if beyond(entry.value)])
+        beyond = operator.gt if aggregation.function == "max" else operator.lt
+        return Culprits(absent=[entry for entry in entries if beyond(entry.value, polar)])
     if aggregation.additive:
         left = polar - ours.quantity
         without = [entry for entry in entries if abs(entry.value + left) <= ours.slack]

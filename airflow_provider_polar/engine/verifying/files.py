@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from airflow_provider_polar.engine.metering.filters import Event
 from airflow_provider_polar.engine.metering.quantities import Customer, Meter, customer_of
+from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
 from airflow_provider_polar.engine.verifying.differences import Kind, UsageDifference
+from airflow_provider_polar.engine.verifying.exported import ExportedEvents
+from airflow_provider_polar.engine.verifying.listed import ListedEvents
 
-Read = Callable[[datetime], Iterable[Event]]
-"""Gives the events of a bucket."""
+
+def compare_files(
+    place: BucketedWindow,
+    meters: Sequence[Meter],
+    exported: ExportedEvents,
+    listed: ListedEvents,
+    held: Mapping[datetime, int],
+    suspects: Collection[datetime],
+) -> list[UsageDifference]:
+    """What only the files or only the list has.
+
+    :param held: the events that the files hold, by bucket.
+    :param suspects: buckets to compare in any case, besides those that Polar counts otherwise.
+    """
+    chosen = {*suspects, *miscounted(list(place.buckets), held, lambda run: listed.count(place.span(run)))}
+    return [
+        line
+        for bucket in sorted(chosen)
+        for line in compare_ids(
+            bucket,
+            meters,
+            lambda one: place.events([one], exported.read),
+            lambda one: place.events([one], listed.read),
+        )
+    ]
 
 
 def miscounted(
@@ -33,7 +59,11 @@ def miscounted(
     yield from miscounted(buckets[middle:], held, count)
 
 
-def compare_ids(bucket: datetime, meters: Sequence[Meter], exported: Read, listed: Read) -> Iterator[UsageDifference]:
+_Read = Callable[[datetime], Iterable[Event]]
+"""Gives the events of a bucket."""
+
+
+def compare_ids(bucket: datetime, meters: Sequence[Meter], exported: _Read, listed: _Read) -> Iterator[UsageDifference]:
     """The events of a bucket that only the files or only the list have; holds the bucket's ids."""
     in_files = {event["id"] for event in exported(bucket)}
     in_list: set[str] = set()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polar.engine.metering.buckets import Buckets
 from airflow_provider_polar.engine.metering.quantities import Customer, Meter
+from airflow_provider_polar.parameters import is_nothing
 
 if TYPE_CHECKING:
     from airflow_provider_polar.api.client import PolarClient
@@ -60,8 +61,15 @@ def of_customers(customers: Sequence[Customer]) -> QuantityFilters:
     return {"external_customer_id": [str(one.external_id) for one in customers]}
 
 
+def can_be_told(customer: Customer) -> bool:
+    """Whether a request can name a customer; not one whose only id is as a template renders nothing, "None" say."""
+    return customer.id is not None or not is_nothing(customer.external_id or "")
+
+
 def alike(customers: Collection[Customer], size: int) -> list[list[Customer]]:
     """Groups that one request can be for: all of a group have an id of Polar's, or none has."""
-    ordered = sorted(customers, key=lambda one: (one.id is None, one.id or "", one.external_id or ""))
+    ordered = sorted(
+        filter(can_be_told, customers), key=lambda one: (one.id is None, one.id or "", one.external_id or "")
+    )
     known = sum(one.id is not None for one in ordered)
     return [part[at : at + size] for part in (ordered[:known], ordered[known:]) for at in range(0, len(part), size)]

@@ -21,12 +21,19 @@ def find_moved(cases: Sequence[Case], search: EventSearch) -> None:
         together = list(group)
         for giver in together:
             for entry in list(giver.culprits.absent):
-                receivers = (one for one in together if one is not giver and one.rest)
-                if any(_is_metered_for(entry, giver, receiver, search) for receiver in receivers) or (
-                    _is_metered_for_a_stranger(entry, giver, search)
-                ):
+                others = (one for one in together if one is not giver and one.rest)
+                if any(_is_metered_for(entry, giver, one, search) for one in others):
+                    giver.culprits.absent.remove(entry)
+                elif _is_metered_for_a_stranger(entry, giver, search):
+                    _move(entry, giver, next((one for one in together if one.difference.customer is None), None))
                     giver.culprits.absent.remove(entry)
         _pair_the_rest(together)
+
+
+def _move(entry: Entry, giver: Case, receiver: Case | None) -> None:
+    giver.moved.append((entry, None if receiver is None else receiver.difference.customer))
+    if receiver is not None:
+        receiver.received.append((entry, giver.difference.customer))
 
 
 def _place(case: Case) -> tuple[str, str]:
@@ -37,6 +44,8 @@ def _is_metered_for(entry: Entry, giver: Case, receiver: Case, search: EventSear
     one, aggregation = receiver.difference, receiver.difference.meter.aggregation
     got = [other for other, _ in receiver.received]
     if giver.key is not None and giver.key in entry.texts:
+        if one.customer is None:
+            return False
         polar = search.quantity(one, one.customer, giver.key, [entry])
         alike = [other for other in (*receiver.entries, *got) if other.texts.get(giver.key) == entry.texts[giver.key]]
         if not _shows(entry, [*alike, entry], polar, aggregation):
@@ -49,8 +58,7 @@ def _is_metered_for(entry: Entry, giver: Case, receiver: Case, search: EventSear
         giver.sure = receiver.sure = False
     else:
         return False
-    giver.moved.append((entry, one.customer))
-    receiver.received.append((entry, giver.difference.customer))
+    _move(entry, giver, receiver)
     return True
 
 
@@ -61,10 +69,7 @@ def _is_metered_for_a_stranger(entry: Entry, giver: Case, search: EventSearch) -
         return False
     polar = search.quantity(one, None, giver.key, [entry])
     # Others' listed events may have the same value of the key.
-    if not _shows(entry, search.listed_alike(one, giver.key, entry), polar, one.meter.aggregation):
-        return False
-    giver.moved.append((entry, None))
-    return True
+    return _shows(entry, search.listed_alike(one, giver.key, entry), polar, one.meter.aggregation)
 
 
 def _shows(entry: Entry, entries: Sequence[Entry], polar: float, aggregation: Aggregation) -> bool:

@@ -31,14 +31,19 @@ class Sample:
     def of(cls, share: float, window: EventWindow) -> Self:
         """The sample of a window. In adjacent windows, as a schedule makes them, each group has its turn.
 
-        :param share: 0 to 1; 1 for all customers.
+        :param share: 0 to 1, at least so many; 1 for all customers.
         """
-        groups = math.ceil(1 / share) if share else 0
+        groups = math.floor(1 / share) if share else 0
         return cls(groups, _number(window) % groups if groups else 0)
 
-    def __contains__(self, customer: object) -> bool:
-        if self.groups <= 1 or not isinstance(customer, Customer):
-            return self.groups == 1
+    @property
+    def is_everybody(self) -> bool:
+        """Whether all customers are in it."""
+        return self.groups == 1
+
+    def __contains__(self, customer: Customer) -> bool:
+        if self.groups <= 1:
+            return self.is_everybody
         key = customer.external_id or customer.id or ""
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % self.groups == self.turn
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,16 +25,17 @@ from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
 from airflow_provider_polar.engine.verifying.events import EventSearch
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import compare_ids, miscounted
+from airflow_provider_polar.engine.verifying.files import compare_files
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
-from airflow_provider_polar.engine.verifying.metered import MeteredUsage
+from airflow_provider_polar.engine.verifying.metered import MeteredUsage, can_be_told
 from airflow_provider_polar.engine.verifying.moved import find_moved
-from airflow_provider_polar.engine.verifying.sent import SentEvents
+from airflow_provider_polar.engine.verifying.sample import Sample
+from airflow_provider_polar.engine.verifying.sent import Sent
 from airflow_provider_polar.engine.window import aware
 from airflow_provider_polar.wording import number_of
 
-_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 8.0
 
 Suspects = Mapping[str, set[datetime]]
 """By meter, the buckets in which something differs."""
@@ -76,8 +77,8 @@ class Verification:
         place: BucketedWindow,
         *,
         exported: ExportedEvents | None = None,
-        sent: SentEvents | None = None,
-        compared: Container[Customer],
+        sent: Sent,
+        compared: Sample,
         max_concurrency: int,
         patience: float,
         log: Any,
@@ -103,7 +104,8 @@ class Verification:
             events = self._held.total()
             self._log.info("%s read; comparing them with what Polar meters", number_of(events, "event"))
             suspects = self._suspects(ours)
-            differences = [*self._of_files(suspects), *self._explained(suspects, self._gaps())]
+            differences = self._of_files(suspects)
+            differences += self._explained(suspects, self._gaps())
         return Verdict(events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours))
 
     def _findings(self, ours: Sequence[Quantities]) -> list[Finding]:
@@ -114,7 +116,7 @@ class Verification:
         ]
         for manifest, lost in self._exported.incomplete.items() if self._exported else ():
             findings.append(Finding(None, lost, f"{manifest} says that its export lacks {number_of(lost, 'event')}"))
-        return [*findings, *(self._sent.findings() if self._sent else ())]
+        return [*findings, *self._sent.findings()]
 
     def _seen(self, events: Iterable[Event]) -> Iterator[Event]:
         tells = self._exported is None or self._exported.tells_customers
@@ -126,33 +128,19 @@ class Verification:
 
     def _beside_sent(self, events: Iterable[Event]) -> Iterator[Event]:
         for event in events:
-            if self._sent is not None:
-                self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
+            self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
             yield event
 
-    def _lacking(self) -> list[UsageDifference]:
-        return list(self._sent.compare()) if self._sent else []
-
     def _of_files(self, suspects: Suspects) -> list[UsageDifference]:
-        """What only the exports or only the list has, in buckets that differ in anything."""
+        """What only the exports or only the list has."""
         if self._exported is None:
             return []
-        place, exported, listed = self._place, self._exported, self._listed
-        chosen = set(miscounted(list(place.buckets), self._held, lambda run: listed.count(place.span(run))))
-        return [
-            line
-            for bucket in sorted(chosen.union(*suspects.values()))
-            for line in compare_ids(
-                bucket,
-                self._meters,
-                lambda one: place.events([one], exported.read),
-                lambda one: place.events([one], listed.read),
-            )
-        ]
+        chosen = set().union(*suspects.values())
+        return compare_files(self._place, self._meters, self._exported, self._listed, self._held, chosen)
 
     def _whose(self, event: Event) -> Customer | None:
         customer = customer_of(event)
-        return customer if customer in self._compared else None
+        return customer if customer in self._compared and can_be_told(customer) else None
 
     def _suspects(self, ours: Sequence[Quantities]) -> Suspects:
         jobs: list[tuple[Quantities, Customer | None]] = [(one, None) for one in ours]
@@ -180,20 +168,22 @@ class Verification:
 
     def _explained(self, suspects: Suspects, gaps: Sequence[UsageDifference]) -> list[UsageDifference]:
         """Looks at what differs again, by customer, until it does not or until the patience ends."""
-        deadline = time.monotonic() + self._patience
-        search = CustomerSearch(self._polar, self._pool, self._known)
+        deadline, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        search = CustomerSearch(self._polar, self._pool, self._known, each=self._compared.is_everybody)
         found: list[Difference] = []
-        lacking = self._lacking()
+        lacking = self._sent.compare()
         while suspects or gaps or lacking:
-            listed = self._listed_again(suspects, {one.bucket for one in (*gaps, *lacking)}.union(*suspects.values()))
+            chosen = {one.bucket for one in gaps}.union(self._sent.doubtful(), *suspects.values())
+            listed = self._listed_again(suspects, chosen)
             found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
-            gaps, lacking, suspects = self._gaps(), self._lacking(), _by_meter(found)
+            gaps, lacking, suspects = self._gaps(), self._sent.compare(), _by_meter(found)
             left = deadline - time.monotonic()
             if left <= 0 or not (found or gaps or lacking):
                 break
             differences = number_of(len(found) + len(gaps) + len(lacking), "difference")
             self._log.info("%s found; looking again in a moment, for %.0f s more", differences, left)
-            time.sleep(min(_PAUSE, left))
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
         by_events = EventSearch(self._listed, self._polar, self._pool, self._place)
         cases = by_events.explain(found)
         find_moved(cases, by_events)
@@ -202,8 +192,7 @@ class Verification:
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
         meters = [meter for meter in self._meters if meter.id in suspects]
-        if self._sent is not None:
-            self._sent.forget_listed(chosen)
+        self._sent.forget_listed(chosen)
         events = self._place.events(chosen, self._listed.read)
         return evaluate(meters, self._beside_sent(events), self._place.buckets.only(chosen), by=customer_of)
 

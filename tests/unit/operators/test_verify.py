@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarWindowError
 from airflow_provider_polar.hooks.polar import PolarHook
@@ -291,6 +293,14 @@ def test_what_is_on_its_way_is_waited_for(polar: LocalPolar, tmp_path: Path, cap
     assert verify(tmp_path, events=rows, settle=1)["differences"] == 3
 
 
+def test_what_an_ingest_inserted_must_be_listed(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    result = {"events": 250, "inserted": 240, "duplicates": 10, "rejected": 0, "batches": 1, "rejected_path": None}
+    assert verify(tmp_path, events=result)["equal"]
+    verify(tmp_path, events={**result, "inserted": 241})
+    [line] = report(tmp_path)
+    assert (line["kind"], line["expected"], line["events"]) == ("not_stored", 241, 240)
+
+
 def test_files_of_rows_are_compared_by_the_mapping_of_their_ingest(polar: LocalPolar, tmp_path: Path) -> None:
     polar.add_meter(name="Units", aggregation={"func": "sum", "property": "units"})
     table = "".join(f"c{i % 3},{i},2026-11-02T{i:02}:30:00Z\n" for i in range(20))
@@ -325,3 +335,113 @@ def test_events_are_in_no_rendered_field(polar: LocalPolar) -> None:
     assert "secret" not in repr(operator.events)
     with pytest.raises(PolarConfigurationError, match="at most one of events, source and destination"):
         PolarVerifyUsageOperator(task_id="v", events=[], destination="/lake", **DAY)
+
+
+def test_without_a_key_that_tells_them_apart_the_candidates_are_named(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter(name="API calls")
+    ids = polar.add_events([{**event, "metadata": {}} for event in usage(40)])
+    polar.meter_otherwise([ids[0]], copies=0)
+    polar.meter_otherwise([ids[13]], external_customer_id="c2")
+    verify(tmp_path, by="customer")
+    keys = "kind", "external_customer_id", "other_external_customer_id", "certain"
+    assert [(*(line[key] for key in keys), set(line["event_ids"])) for line in report(tmp_path)] == [
+        ("not_metered", "c0", None, False, {ids[0], ids[4], ids[8]}),
+        ("other_customer", "c1", "c2", False, {ids[13], ids[17]}),
+        ("other_customer", "c2", "c1", False, {ids[13], ids[17]}),
+    ]
+
+
+def test_many_customers_are_searched_in_groups(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter(name="API calls")
+    known = [polar.add_customer(external_id=f"known {i}")["external_id"] for i in range(150)]
+    whose = [*known, *(f"new {i}" for i in range(150))]
+    ids = polar.add_events(
+        {**event, "external_customer_id": whose[i], "timestamp": START + timedelta(seconds=10 * i)}
+        for i, event in enumerate(usage(300))
+    )
+    polar.meter_otherwise([ids[7], ids[157]], copies=0)
+    polar.clear_requests()
+    verify(tmp_path)
+    assert found(tmp_path) == {("not_metered", "known 7", "00"): [ids[7]], ("not_metered", "new 7", "00"): [ids[157]]}
+    assert quantity_requests(polar) < 50
+    polar.meter_otherwise([ids[101]], external_customer_id="known 3")
+    verify(tmp_path, by="customer")
+    assert {place: named for place, named in found(tmp_path).items() if place[0] == "other_customer"} == {
+        ("other_customer", "known 101", "00"): [ids[101]],
+        ("other_customer", "known 3", "00"): [ids[101]],
+    }
+
+
+def test_days_of_a_zone_in_which_clocks_change(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter(name="API calls")
+    events = usage(6 * 24)
+    first = datetime(2026, 3, 27, 23, tzinfo=UTC)
+    ids = polar.add_events({**event, "timestamp": first + timedelta(minutes=30 * i)} for i, event in enumerate(events))
+    days = {"start": "2026-03-27T23:00:00Z", "end": "2026-03-30T22:00:00Z"}
+    days |= {"interval": "day", "timezone": "Europe/Berlin"}
+    assert verify(tmp_path, **days) | {"report": None} == {
+        "meters": 1,
+        "hours": 71,
+        "customers": 0,
+        "events": 142,
+        "differences": 0,
+        "report": None,
+        "equal": True,
+    }
+    polar.meter_otherwise([ids[48], ids[93], ids[94]], copies=0)
+    verify(tmp_path, **days)
+    assert [(line["start"], line["event_ids"]) for line in report(tmp_path)] == [
+        ("2026-03-28T23:00:00Z", [ids[48]]),
+        ("2026-03-28T23:00:00Z", [ids[93]]),
+        ("2026-03-29T22:00:00Z", [ids[94]]),
+    ]
+
+
+def test_a_share_of_the_customers_is_compared_in_each_run(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    polar.meter_otherwise([ids[41]], external_customer_id="c2")
+    days = [START + timedelta(days=i) for i in range(5)]
+    for day in days[1:4]:
+        polar.add_events({**event, "timestamp": day} for event in usage(4))
+    seen = [verify(tmp_path, sample=0.25, start=start, end=end) for start, end in pairwise(days)]
+    assert sum(result["customers"] for result in seen) == 4
+    assert verify(tmp_path, sample=1)["differences"] == 4
+    assert verify(tmp_path, sample=0)["differences"] == 0
+
+
+def test_events_that_are_counted_and_not_given_are_told(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    polar.add_events([{**usage(1)[0], "timestamp": START + 3 * HOUR}], store=False)
+    verify(tmp_path)
+    [line] = report(tmp_path)
+    assert (line["kind"], line["meter"], line["start"]) == ("not_given", None, "2026-11-02T03:00:00Z")
+
+
+def test_in_a_real_run(polar: LocalPolar, ids: list[str], tmp_path: Path, run_dag: Any) -> None:
+    billed = Asset("polar://acme/events/billed")
+    with DAG("verifies", schedule=None, start_date=START) as dag:
+        path = f"{tmp_path}/{{{{ ti.task_id }}}}.jsonl"
+        given: dict[str, Any] = {**DAY, "report_path": path, "by": "{{ 'customer' }}"}
+        PolarVerifyUsageOperator(task_id="equal", outlets=[billed], **given)
+        PolarVerifyUsageOperator(task_id="warns", meters=["Units"], on_difference="warn", **given)
+        PolarVerifyUsageOperator(task_id="fails", retries=3, retry_delay=timedelta(days=1), **given)
+    run = run_dag(dag)
+    assert run.state == "success"
+    assert run.xcom("equal")["equal"]
+    assert run.xcom("equal", key="_link_PolarReportLink").endswith("equal.jsonl")
+    assert extra_of_last_event(billed)["differences"] == 0
+    polar.meter_otherwise([ids[3]], copies=0)
+    run = run_dag(dag)
+    assert run.states() == {"equal": "failed", "warns": "success", "fails": "failed"}
+    assert len(run.xcom("warns")) == 7
+    assert not run.xcom("warns")["equal"]
+
+
+def extra_of_last_event(asset: Asset) -> dict[str, Any]:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        events = select(AssetEvent).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        last = events.where(AssetModel.uri == asset.uri).order_by(AssetEvent.id.desc())
+        extra: dict[str, Any] = session.scalars(last).first().extra
+        return extra
