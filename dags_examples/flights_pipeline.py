@@ -125,7 +125,7 @@ with DAG(
         filters={"name": "flight.departed"},
     ).expand_kwargs(hours(prepared))
 
-    # What Polar meters of the day, against the exported files: all together and each carrier by itself.
+    # What Polar meters of the day against what it lists: all carriers together, and each by itself.
     verify = PolarVerifyUsageOperator(
         task_id="verify",
         meters="Kilometres",
