@@ -26,8 +26,8 @@ _ENDING = "manifest.json"
 def manifest_paths(given: Any, name: str = "manifest") -> list[Any]:
     """The manifests that a parameter means, in the order given, each once.
 
-    :param given: a path, the result of an export (with the windows that its look-back exported again), or a list of
-        such, as a mapped export returns.
+    :param given: a path, the result of an export (with the windows that its look-back exported again) or of a
+        reconciliation that exports again, or a list of such, as a mapped export returns.
     :param name: the parameter's name, for the error.
     :raises PolarConfigurationError: something in it is neither.
     """
@@ -45,10 +45,12 @@ def manifest_paths(given: Any, name: str = "manifest") -> list[Any]:
 
 def _paths(given: Any, name: str) -> Iterator[Any]:
     if isinstance(given, Mapping):
-        for window in (*given.get("changed", ()), given):
-            if not isinstance(window, Mapping) or "manifest" not in window:
-                raise PolarConfigurationError(f"{name} is a dict without 'manifest': it is not the result of an export")
-            yield window["manifest"]
+        if not given.keys() & {"manifest", "exported"}:
+            raise PolarConfigurationError(f"{name} is a dict without 'manifest': it is not the result of an export")
+        # What a reconciliation exported again is in "exported", and in "changed" what it found changed.
+        again = given["exported"] if "exported" in given else given.get("changed", ())
+        for one in (again, given.get("manifest", ())):
+            yield from _paths(one, name)
     elif isinstance(given, Sequence) and not isinstance(given, (str, bytes)):
         for one in given:
             yield from _paths(one, name)
