@@ -79,7 +79,7 @@ def new_duckdb(folder: Path) -> Target:
 
 def new_postgres(server: Postgres) -> Target:
     psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed: nothing is loaded into PostgreSQL here")
-    name = f"test_{uuid.uuid4().hex[:12]}"
+    name = f"polar_{uuid.uuid4().hex[:12]}"
     server.run(f"CREATE DATABASE {name}")
 
     def connect(user: str = "tests") -> Any:
@@ -90,8 +90,8 @@ def new_postgres(server: Postgres) -> Target:
 
 
 def new_mariadb(server: MariaDb) -> Target:
-    driver = pytest.importorskip("MySQLdb", reason="mysqlclient is not installed: nothing is loaded into MariaDB here")
-    name = f"test_{uuid.uuid4().hex[:12]}"
+    driver = pytest.importorskip("pymysql", reason="PyMySQL is not installed: nothing is loaded into MariaDB here")
+    name = f"polar_{uuid.uuid4().hex[:12]}"
     server.run(f"CREATE DATABASE {name}")
 
     def connect(user: str = "tests") -> Any:

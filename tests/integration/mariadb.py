@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-USER = DATABASE = "tests"
+USER = "tests"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,13 @@ def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        setup = [install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"]
+        setup = [
+            install,
+            "--no-defaults",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        ]
         done = subprocess.run(setup, cwd=home, user=user, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         log = home / "log"
@@ -69,9 +75,8 @@ def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.05)
-            running.run(
-                f"CREATE DATABASE {DATABASE}; CREATE USER {USER}@'127.0.0.1'; GRANT ALL ON *.* TO {USER}@'127.0.0.1' WITH GRANT OPTION"
-            )
+            account = f"{USER}@'127.0.0.1'"
+            running.run(f"CREATE USER {account}; GRANT ALL ON *.* TO {account} WITH GRANT OPTION")
             yield running
         finally:
             process.kill()
