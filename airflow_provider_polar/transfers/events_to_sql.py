@@ -11,14 +11,12 @@ from airflow_provider_polar.links.polar import PolarManifestLink, show_manifest
 from airflow_provider_polar.operators._checked import failing_clearly
 from airflow_provider_polar.operators._sql import check_conn_id, sql_hook
 from airflow_provider_polar.parameters import Parser
-from airflow_provider_polar.transfers._base import PolarLoadingOperator
-from airflow_provider_polar.wording import number_of
+from airflow_provider_polar.transfers._base import PolarLoadingOperator, run_of
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context
 
     from airflow_provider_polar.engine.loading.database import Database
-    from airflow_provider_polar.engine.loading.load import Loaded
     from airflow_provider_polar.engine.loading.tables import TableName
 
 
@@ -72,7 +70,7 @@ class PolarEventsToSqlOperator(PolarLoadingOperator):
                     database,
                     self._parsed("table"),
                     mode=self._parsed("mode"),
-                    run=_run_of(context),
+                    run=run_of(context),
                     exclude_fields=self.exclude_fields,
                     metadata_columns=self._parsed("metadata_columns"),
                     logger=self.log,
@@ -105,23 +103,6 @@ class PolarEventsToSqlOperator(PolarLoadingOperator):
             with suppress(Exception):  # one that was lost cannot be closed
                 connection.close()
 
-    def _result(self, loaded: Sequence[Loaded]) -> dict[str, Any]:
-        result = {
-            "table": self.table,
-            "windows": len(loaded),
-            **{what: sum(getattr(one, what) for one in loaded) for what in ("rows", "inserted", "removed", "skipped")},
-        }
-        self.log.info(
-            "%s holds %s of %s: %s new, %s removed, %s there already",
-            self.table,
-            number_of(result["rows"], "event"),
-            number_of(len(loaded), "window"),
-            f"{result['inserted']:,}",
-            f"{result['removed']:,}",
-            number_of(result["skipped"], "window"),
-        )
-        return result
-
     def _report_output(self, table: TableName) -> tuple[str, str]:
         """Tells Airflow's lineage of the table; its namespace and name."""
         # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
@@ -147,12 +128,3 @@ def _table(value: Any, name: str) -> TableName:
     from airflow_provider_polar.engine.loading.tables import TableName
 
     return TableName.parse(value, name)
-
-
-def _run_of(context: Any) -> str:
-    """The run, for ``polar_loads``."""
-    ti = context.get("ti")
-    if ti is None:
-        return ""
-    mapped = f"[{ti.map_index}]" if ti.map_index >= 0 else ""
-    return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"
