@@ -1,4 +1,4 @@
-"""What an export, or a verification, tells the assets that it updates."""
+"""What an export, a load or a verification tells the assets that it updates."""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def _emit(context: Mapping[str, Any], extra: Mapping[str, Any], place: str | Non
             event.extra = dict(extra)
             events.append(event)
     return events
+
+
+def emit_load(context: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Writes what was loaded into the events of the task's asset outlets.
+
+    :param context: the task's context.
+    :param result: of a load: its table and its numbers.
+    """
+    _emit(context, result, None)
 
 
 def _key(context: Mapping[str, Any], window: EventWindow, pattern: str) -> str:
