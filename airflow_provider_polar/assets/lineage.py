@@ -88,7 +88,12 @@ def load_lineage(sources: Sequence[str], table: tuple[str, str], result: Mapping
     :param table: its namespace and name.
     :param result: the load's ``rows``.
     """
-    return _lineage(inputs=[storage_dataset(s) for s in sources], outputs=[table], rows=result["rows"], files=None)
+    return _lineage(
+        inputs=[storage_dataset(source) for source in sources],
+        outputs=[table],
+        read=result["rows"],
+        written=result["rows"],
+    )
 
 
 def _lineage(
