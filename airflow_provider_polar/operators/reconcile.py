@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.reading.reader import CompleteReader
     from airflow_provider_polar.engine.window import EventWindow
 
-_TOLD = 10
-"""Ids of a kind that the log tells of a window."""
-
 
 class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     """Compares every exported window in a range of time with what Polar has now.
@@ -46,11 +43,12 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
 
     Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those that are not: ``start``,
     ``end``), ``incomplete`` (those whose manifest says that events are missing, or is torn) and ``missing`` (spans of
-    the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``differences`` (of each export
-    that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new`` and ``different``, the first
-    hundred ``ids`` of each, and in how many events each of the ``fields`` has another value) and ``report``. With
-    ``on_difference="export"`` also ``exported``: ``start``, ``end``, ``manifest`` and ``rows`` of each export made
-    again.
+    the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``report`` (its path) and
+    ``differences``: of each export that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new``
+    and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of the ``fields`` has
+    another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that Polar counts and
+    does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``: ``start``, ``end``,
+    ``manifest`` and ``rows`` of each export made again.
 
     :param on_difference: ``fail`` if a window has changed, is incomplete or is missing; ``warn``; or ``export`` those
         that have changed or are incomplete again, each in the layouts that it has, and fail only for what is left: a
@@ -131,7 +129,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "missing": [window.to_dict() for window in found.unexported],
         }
         if self._parsed("deep"):
-            self._tell(deep)
             differences = [difference.to_dict() for difference in deep.differences]
             result |= {"deep": deep.windows, "differences": differences, "report": report}
         if self.on_difference == "export":
@@ -185,14 +182,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             yield self._window_export(
                 reader, directory, name.window, filters, manifest.layout, on_incomplete=on_incomplete
             )
-
-    def _tell(self, deep: DeepComparison) -> None:
-        self.log.info("%s compared event by event", number_of(deep.windows, "window"))
-        for difference in deep.differences:
-            self.log.warning("%s", difference)
-            for kind, ids in difference.ids.items():
-                more = difference.events[kind] - len(ids[:_TOLD])
-                self.log.warning("%s: %s%s", kind, ", ".join(ids[:_TOLD]), f" and {more:,} more" if more else "")
 
     def _report(self, found: Comparison, where: str) -> None:
         self.log.info("%s in %s are as Polar has them", number_of(len(found.equal), "window"), where)
