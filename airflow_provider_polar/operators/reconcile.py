@@ -61,6 +61,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         the digest of the ids is the manifest's is done, and its files are not read.
     :param report_path: a file for every event that differs, as JSON lines: ``start``, ``end``, ``manifest``, ``id``,
         ``difference``, ``fields``. Written whole, and only with ``deep`` (templated).
+    :param report_conn_id: Airflow connection of its store (templated).
     :raises PolarIncompleteError: windows have changed, are incomplete or are missing; a retry helps once they are
         exported.
     """
@@ -71,6 +72,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         "destination_conn_id",
         "deep",
         "report_path",
+        "report_conn_id",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         deep: bool | float | str = False,
         compare_content: bool = True,
         report_path: str | ObjectStoragePath | None = None,
+        report_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -89,6 +92,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         self.deep = deep
         self.compare_content = compare_content
         self.report_path = report_path
+        self.report_conn_id = report_conn_id
         self._check()
 
     def _parsers(self) -> dict[str, Parser]:
@@ -146,7 +150,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _report_file(self) -> ObjectStoragePath | None:
         if self.report_path is None:
             return None
-        return storage_path(self.report_path, self.destination_conn_id, "report_path")
+        return storage_path(self.report_path, self.report_conn_id, "report_path")
 
     def _is_equal(self, context: Context, reader: CompleteReader, deep: DeepComparison) -> IsEqual:
         """How each window is compared: deep if it is its turn in this run, else by count."""
