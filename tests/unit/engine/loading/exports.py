@@ -27,8 +27,8 @@ def hour(number: int) -> EventWindow:
 
 def events_of(window: EventWindow, number: int = 20, **values: Any) -> list[dict[str, Any]]:
     """Events of a window, the first on its first microsecond and the last on its last."""
-    step = (window.duration - timedelta(microseconds=1)) / (number - 1)
-    return [event(window.start + step * i, i, **values) for i in range(number)]
+    length = window.duration - timedelta(microseconds=1)
+    return [event(window.start + length * i / (number - 1), i, **values) for i in range(number)]
 
 
 def exported(

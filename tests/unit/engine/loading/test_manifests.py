@@ -31,7 +31,9 @@ def test_one_several_and_results_with_what_their_look_back_changed() -> None:
     assert manifest_paths([a("2"), a("1"), a("2")]) == [a("2"), a("1")]
     assert manifest_paths(result) == [a("1"), a("2"), a("3")]
     assert manifest_paths([result, {"manifest": a("4")}]) == [a("1"), a("2"), a("3"), a("4")]
-    assert manifest_paths({"equal": 3, "changed": [{"start": "", "end": ""}], "exported": [{"manifest": a("5")}]}) == [a("5")]
+    assert manifest_paths({"equal": 3, "changed": [{"start": "", "end": ""}], "exported": [{"manifest": a("5")}]}) == [
+        a("5")
+    ]
     assert manifest_paths([]) == []
 
 
