@@ -213,7 +213,7 @@ def test_exports_are_compared_with_the_meters(
         "equal": True,
     }
     pages = [request for request in every_function.requests if request.path == "/v1/events/"]
-    assert len(pages) == 1  # the count
+    assert len(pages) <= 4  # those of the list
 
 
 def test_exports_and_list_are_compared_by_id(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_exports_and_list_are_compared_by_id(polar: LocalPolar, ids: list[str], 
     [late] = polar.add_events([{**usage(1)[0], "external_customer_id": "c9"}])
     [other] = polar.add_events([{**usage(1)[0], "timestamp": START + 20 * HOUR}], index=False)
     polar.meter_otherwise([ids[100]], copies=0)
-    # One gone and one come in an hour show in no total.
-    verify(tmp_path, destination=lake, by="customer")
+    # One gone and one come in an hour show in no total of the meters, or of counts.
+    verify(tmp_path, destination=lake)
     assert found(tmp_path) == {
         ("only_in_files", "c0", "00"): [ids[0]],
         ("not_in_files", "c9", "00"): [late],
