@@ -13,7 +13,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_polar.exceptions import PolarConfigurationError
-from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator, as_rows
+from airflow_provider_polar.operators._rows import as_rows
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
-from airflow.providers.common.compat.sdk import ObjectStoragePath, XComArg
+from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.api.limits import MAX_EVENTS_PER_REQUEST
 from airflow_provider_polar.engine.files.uris import same_for_all_connections
@@ -22,6 +21,7 @@ from airflow_provider_polar.engine.ingesting.options import (
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
 from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.operators._rows import PolarRowsOperator, UnshownEvents
 from airflow_provider_polar.operators._storage import check_path, storage_path
 from airflow_provider_polar.parameters import Parser, is_nothing, one_of, optional, positive_count
 
@@ -34,32 +34,7 @@ if TYPE_CHECKING:
 _NO_SCOPE = "content"
 
 
-class _Events:
-    """Rendered events, which the record of rendered fields does not quote.
-
-    Airflow shows a rendered field in its web pages and keeps it in its database as the text that it is: this one says
-    how many events there are, and not which."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __repr__(self) -> str:
-        if isinstance(self.value, Sequence) and not isinstance(self.value, (str, bytes)):
-            return "1 event" if len(self.value) == 1 else f"{len(self.value):,} events"
-        return f"events as {type(self.value).__name__}"
-
-
-def _unshown(give: Callable[..., Any]) -> Callable[..., Any]:
-    """A callable for a templated field whose events the record of rendered fields does not quote."""
-
-    @wraps(give)
-    def events(context: Context, jinja_env: Any) -> _Events:
-        return _Events(give(context=context, jinja_env=jinja_env))
-
-    return events
-
-
-class PolarIngestEventsOperator(PolarOperator):
+class PolarIngestEventsOperator(PolarRowsOperator):
     """Sends usage events to Polar.
 
     However often the task is retried, killed, cleared or run again in its run, each event is stored, and so billed, at
@@ -117,10 +92,6 @@ class PolarIngestEventsOperator(PolarOperator):
     def __init__(
         self,
         *,
-        events: Sequence[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | ObjectStoragePath | None = None,
-        source_conn_id: str | None = None,
-        mapping: Mapping[str, Any] | None = None,
         on_invalid: OnInvalid = "fail",
         rejected_path: str | ObjectStoragePath | None = None,
         rejected_conn_id: str | None = None,
@@ -132,11 +103,6 @@ class PolarIngestEventsOperator(PolarOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # Airflow does not render what it calls.
-        self.events = _unshown(events) if callable(events) else events
-        self.source = source
-        self.source_conn_id = source_conn_id
-        self.mapping = mapping
         self.on_invalid = on_invalid
         self.rejected_path = rejected_path
         self.rejected_conn_id = rejected_conn_id
@@ -150,8 +116,6 @@ class PolarIngestEventsOperator(PolarOperator):
 
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {
-            "source": optional(_check_source),
-            "mapping": optional(_mapping),
             "on_invalid": one_of(*get_args(OnInvalid)),
             "rejected_path": optional(check_path),
             "batch_size": _count_up_to(MAX_EVENTS_PER_REQUEST),
@@ -167,17 +131,11 @@ class PolarIngestEventsOperator(PolarOperator):
         if self.on_invalid == "skip" and self.rejected_path is None:
             raise PolarConfigurationError("on_invalid='skip' needs rejected_path, where the skipped rows are kept")
 
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Renders a value as every operator does, and keeps rendered events from being shown."""
-        rendered = super().render_template(content, *args, **kwargs)
-        is_events = "events" in self.template_fields and content is self.events
-        return _Events(rendered) if is_events and not isinstance(rendered, _Events) else rendered
-
     def execute(self, context: Context) -> dict[str, Any]:
         """Ingests the events."""
         with self._connected():
             if self.source is None:
-                return self._ingest_rows(context, rendered_events(self.events))
+                return self._ingest_rows(context, self._rendered_events())
             return self._ingest_source(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
@@ -224,23 +182,19 @@ class PolarIngestEventsOperator(PolarOperator):
     def _ingest_rows(self, context: Context, events: Iterable[Any]) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.sources import rows_in_memory
 
-        told = repr(_Events(events)) if isinstance(events, Sequence) else "events as they come"
+        told = repr(UnshownEvents(events)) if isinstance(events, Sequence) else "events as they come"
         return self._ingest(context, rows_in_memory(events), [""], told)
 
     def _paths(self) -> list[ObjectStoragePath]:
         from airflow_provider_polar.engine.ingesting.rejected import is_rejected_file
-        from airflow_provider_polar.engine.ingesting.sources import is_glob, matching
+        from airflow_provider_polar.engine.ingesting.sources import is_glob
 
-        path = storage_path(self.source, self.source_conn_id, "source")
-        if not is_glob(str(path)):
-            return [path]
-        found = [ObjectStoragePath(name, conn_id=self.source_conn_id) for name in matching(path)]
-        rejected = self._rejected_path()
-        if rejected is None or rejected.protocol != path.protocol:
+        found, rejected = super()._paths(), self._rejected_path()
+        if rejected is None or rejected.protocol != found[0].protocol or not is_glob(str(self.source)):
             return found
         rows = [one for one in found if not is_rejected_file(one.path, rejected.path)]
         if not rows:
-            raise PolarConfigurationError(f"{path} matches nothing but files of rejected rows")
+            raise PolarConfigurationError(f"{self.source} matches nothing but files of rejected rows")
         return rows
 
     def _rejected_path(self) -> ObjectStoragePath | None:
@@ -279,21 +233,6 @@ class PolarIngestEventsOperator(PolarOperator):
         return summary
 
 
-def _check_source(value: Any, name: str) -> None:
-    from airflow_provider_polar.engine.files.formats import format_of
-    from airflow_provider_polar.engine.ingesting.sources import is_glob
-
-    check_path(value, name)
-    if not is_glob(str(value)):
-        format_of(str(value))
-
-
-def _mapping(value: Any, _name: str) -> EventMapping:
-    from airflow_provider_polar.engine.ingesting.mapping import EventMapping
-
-    return EventMapping(value)
-
-
 def _scope_name(value: Any, name: str) -> str:
     # Under a scope that every run without a value shares, the events of one run would be another's duplicates.
     if is_nothing(str(value)):
@@ -308,30 +247,3 @@ def _count_up_to(most: int) -> Parser:
         return count
 
     return parse
-
-
-def rendered_events(given: Any) -> Iterable[Any]:
-    """The events that a rendered parameter ``events`` has.
-
-    :raises PolarConfigurationError: it is no list of events, nor the JSON of one.
-    """
-    events = given.value if isinstance(given, _Events) else given
-    if isinstance(events, str):
-        try:
-            events = json.loads(events)
-        except ValueError:
-            raise PolarConfigurationError(
-                "events is text that is not JSON; give the upstream task's output itself, or render | tojson"
-            ) from None
-    return as_rows(events, "events")
-
-
-def as_rows(events: Any, what: str) -> Iterable[Any]:
-    """``events`` if it is an iterable of events.
-
-    :raises PolarConfigurationError: for anything else, such as one event alone, or nothing.
-    """
-    if isinstance(events, Iterable) and not isinstance(events, (str, bytes, Mapping)):
-        return events
-    told = "None: the upstream task has returned nothing" if events is None else f"a {type(events).__name__}"
-    raise PolarConfigurationError(f"{what} is {told}; it is a list of events")

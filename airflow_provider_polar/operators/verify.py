@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDifferenceError
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarReportLink, show_report
 from airflow_provider_polar.operators._base import PolarWindowOperator
+from airflow_provider_polar.operators._rows import PolarRowsOperator
 from airflow_provider_polar.operators._storage import check_path, storage_path
-from airflow_provider_polar.operators.ingest import _check_source, _Events, _mapping, _unshown, rendered_events
 from airflow_provider_polar.parameters import Parser, is_nothing, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath, XComArg
+    from airflow.providers.common.compat.sdk import Context, ObjectStoragePath
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.engine.ingesting.sources import Row
     from airflow_provider_polar.engine.metering.buckets import Buckets
     from airflow_provider_polar.engine.metering.quantities import Meter
     from airflow_provider_polar.engine.verifying.exported import ExportedEvents
@@ -31,7 +30,7 @@ DEFAULT_SAMPLE = 0.05
 _KEPT_DIFFERENCES = 100
 
 
-class PolarVerifyUsageOperator(PolarWindowOperator):
+class PolarVerifyUsageOperator(PolarRowsOperator, PolarWindowOperator):
     """Proves that Polar's meters bill the events that Polar lists, hour by hour, and names what differs.
 
     Lists and meters read two stores of Polar's. Of each meter, what its own filter and function make of the events is
@@ -106,10 +105,6 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         sample: float | str = DEFAULT_SAMPLE,
         interval: Literal["hour", "day"] = "hour",
         timezone: str = "UTC",
-        events: Sequence[Mapping[str, Any]] | XComArg | str | None = None,
-        source: str | ObjectStoragePath | None = None,
-        source_conn_id: str | None = None,
-        mapping: Mapping[str, Any] | None = None,
         destination: str | ObjectStoragePath | None = None,
         destination_conn_id: str | None = None,
         report_path: str | ObjectStoragePath | None = None,
@@ -124,11 +119,6 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
         self.sample = sample
         self.interval = interval
         self.timezone = timezone
-        # Airflow does not render what it calls.
-        self.events = _unshown(events) if callable(events) else events
-        self.source = source
-        self.source_conn_id = source_conn_id
-        self.mapping = mapping
         self.destination = destination
         self.destination_conn_id = destination_conn_id
         self.report_path = report_path
@@ -145,8 +135,6 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             "sample": _share,
             "interval": one_of("hour", "day"),
             "timezone": _zone,
-            "source": optional(_check_source),
-            "mapping": optional(_mapping),
             "destination": optional(check_path),
             "report_path": optional(check_path),
             "on_difference": one_of("fail", "warn"),
@@ -221,32 +209,20 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             log=self.log,
         ).run()
 
-    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
-        """Renders a value as every operator does, and keeps rendered events from being shown."""
-        rendered = super().render_template(content, *args, **kwargs)
-        is_events = content is not None and content is self.events
-        return _Events(rendered) if is_events and not isinstance(rendered, _Events) else rendered
-
     def _sent(self, meters: Sequence[Meter], buckets: Buckets) -> Sent:
         """What was sent, as far as that is to be compared."""
+        from airflow_provider_polar.engine.ingesting.sources import rows_in_memory, rows_of_files
         from airflow_provider_polar.engine.verifying.sent import Sent, SentCount, SentEvents
 
-        given = self.events.value if isinstance(self.events, _Events) else self.events
-        if isinstance(given, Mapping) and "inserted" in given:
-            return SentCount(given["inserted"], buckets)
-        rows = self._rows()
-        return Sent() if rows is None else SentEvents(rows, self._parsed("mapping"), meters, buckets)
-
-    def _rows(self) -> Iterable[Row] | None:
-        from airflow_provider_polar.engine.ingesting.sources import is_glob, matching, rows_in_memory, rows_of_files
-
+        if isinstance(self._rendered, Mapping) and "inserted" in self._rendered:
+            return SentCount(self._rendered["inserted"], buckets)
         if self.events is not None:
-            return rows_in_memory(rendered_events(self.events))
-        if self.source is None:
-            return None
-        path = storage_path(self.source, self.source_conn_id, "source")
-        names = matching(path) if is_glob(str(path)) else [str(path)]
-        return rows_of_files([storage_path(name, self.source_conn_id, "source") for name in names])
+            rows = rows_in_memory(self._rendered_events())
+        elif self.source is not None:
+            rows = rows_of_files(self._paths())
+        else:
+            return Sent()
+        return SentEvents(rows, self._parsed("mapping"), meters, buckets)
 
     def _exports(self, window: EventWindow, filters: EventFilters) -> ExportedEvents | None:
         from airflow_provider_polar.engine.verifying.exported import ExportedEvents
