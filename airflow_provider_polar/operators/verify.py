@@ -232,14 +232,18 @@ class PolarVerifyUsageOperator(PolarRowsOperator, PolarWindowOperator):
         return ExportedEvents.find(storage_path(self.destination, self.destination_conn_id), filters, window)
 
     def _published(self, context: Context, verdict: Verdict, buckets: Buckets) -> str | None:
-        from airflow_provider_polar.engine.files.storage import Directory
-        from airflow_provider_polar.engine.verifying.report import publish
+        from airflow_provider_polar.engine.files.report import LinesReport
+        from airflow_provider_polar.engine.verifying.report import lines
 
-        if self.report_path is None:
-            return None
-        path = storage_path(self.report_path, self.report_conn_id, "report_path")
-        published = publish(verdict, buckets, Directory(path.parent), path.name)
-        show_report(context, published)
+        path = None
+        if self.report_path is not None:
+            path = storage_path(self.report_path, self.report_conn_id, "report_path")
+        with LinesReport(path) as report:
+            for line in lines(verdict, buckets):
+                report.add(line)
+            published = report.publish()
+        if published is not None:
+            show_report(context, published)
         return published
 
     def _tell(self, verdict: Verdict, window: EventWindow, result: Mapping[str, Any]) -> None:

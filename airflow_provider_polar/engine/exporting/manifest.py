@@ -21,7 +21,7 @@ from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import Discrepancy
-from airflow_provider_polar.engine.window import MICROSECOND, EventWindow
+from airflow_provider_polar.engine.window import MICROSECOND, EventWindow, aware
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarSourceError
 
 SCHEMA_VERSION = 2
@@ -180,6 +180,11 @@ class FileEntry:
     sha256: str
     first_timestamp: str
     last_timestamp: str
+
+    def reaches_into(self, window: EventWindow) -> bool:
+        """Whether it may have events of a window."""
+        first, last = (aware(moment, "timestamp") for moment in (self.first_timestamp, self.last_timestamp))
+        return first < window.end and window.start <= last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

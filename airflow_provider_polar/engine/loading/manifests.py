@@ -18,6 +18,7 @@ from airflow_provider_polar.engine.files.compression import codec_of
 from airflow_provider_polar.engine.files.fields import EXTRA
 from airflow_provider_polar.engine.files.formats import format_of
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
 
 _ENDING = "manifest.json"
@@ -101,11 +102,12 @@ class ExportedWindow:
         """The manifest's full path."""
         return self.directory.url_of(self.name)
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self, within: EventWindow | None = None) -> Iterator[dict[str, Any]]:
         """Each event of the window. A file lies on this machine's disk, one at a time, and is proved before it is read.
 
         It has the API's own fields. Of ``csv`` and ``parquet`` ``customer`` is JSON text, of ``csv`` numbers are text.
 
+        :param within: only of the files that have events of this window.
         :raises PolarSourceError: a file is gone, or not what the manifest says. What was given before does not count
             then; a retry helps once the window is exported again.
         :raises PolarDestinationError: the store does not respond; a retry may help.
@@ -113,6 +115,8 @@ class ExportedWindow:
         """
         unfold = self.manifest.file_format != "jsonl"  # which has what the API added since under its own names
         for entry in self.manifest.files:
+            if within is not None and not entry.reaches_into(within):
+                continue
             rows = 0
             with self._local(entry) as local, codec_of(entry.path).read(local) as data:
                 for number, event, error in format_of(entry.path).read(data, _any_columns):

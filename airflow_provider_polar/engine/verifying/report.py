@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.metering.buckets import Buckets
 from airflow_provider_polar.engine.verifying.differences import WORDS, customer_text, quantity_text
 from airflow_provider_polar.engine.window import moment_text
@@ -18,20 +15,10 @@ if TYPE_CHECKING:
 _ROWS = 20
 
 
-def publish(verdict: Verdict, buckets: Buckets, directory: Directory, name: str) -> str:
-    """Writes the report, whole or not at all: a line for each difference, then one for each finding.
-
-    Without any of them the file is empty; it takes the place of an earlier attempt's.
-
-    :return: its path.
-    :raises PolarDestinationError: the store refuses it.
-    """
-    with tempfile.NamedTemporaryFile(prefix="polar-verify-") as file:
-        for line in [one.to_dict(buckets) for one in verdict.differences] + [one.to_dict() for one in verdict.findings]:
-            file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
-        file.flush()
-        directory.upload(file.name, name)
-    return directory.url_of(name)
+def lines(verdict: Verdict, buckets: Buckets) -> Iterator[dict[str, Any]]:
+    """The lines of the report's file: one for each difference, then one for each finding."""
+    yield from (one.to_dict(buckets) for one in verdict.differences)
+    yield from (one.to_dict() for one in verdict.findings)
 
 
 def table(verdict: Verdict) -> Iterator[str]:
