@@ -415,6 +415,19 @@ def test_events_that_are_counted_and_not_given_are_told(polar: LocalPolar, ids: 
     assert (line["kind"], line["meter"], line["start"]) == ("not_given", None, "2026-11-02T03:00:00Z")
 
 
+def test_what_is_metered_alone_is_of_a_known_customer_or_of_none(
+    polar: LocalPolar, ids: list[str], tmp_path: Path
+) -> None:
+    polar.add_events([{**usage(1)[0], "external_customer_id": "rare"}])
+    polar.add_events([{**usage(1)[0], "external_customer_id": "rare", "timestamp": START + 5 * HOUR}], index=False)
+    polar.add_events([{**usage(1)[0], "external_customer_id": "ghost", "timestamp": START + 6 * HOUR}], index=False)
+    verify(tmp_path, meters=["API calls"])
+    places = [(line["kind"], line["external_customer_id"], line["start"][11:13]) for line in report(tmp_path)]
+    assert places == [("not_listed", "rare", "05"), ("unexplained", None, "06")]
+    unexplained = report(tmp_path)[1]
+    assert (unexplained["expected"], unexplained["metered"]) == (10, 11)
+
+
 def test_in_a_real_run(polar: LocalPolar, ids: list[str], tmp_path: Path, run_dag: Any) -> None:
     billed = Asset("polar://acme/events/billed")
     with DAG("verifies", schedule=None, start_date=START) as dag:
