@@ -153,3 +153,16 @@ def test_where_nothing_differs_nothing_is_reported(polar_server: LocalPolar, tmp
         assert result["equal"]
         assert result["events"] == polar_server.count()
         assert (result["meters"], result["customers"]) == (len(RULES), len(KNOWN + UNKNOWN))
+
+
+def test_a_week_takes_one_request_a_meter_besides_the_pages_of_the_list(
+    polar_server: LocalPolar, tmp_path: Path
+) -> None:
+    world = World(polar_server, 17, 7 * 24)
+    result, _ = verify(world, tmp_path, sample=0)
+    assert result["equal"]
+    kinds = Counter(record.path.rstrip("/").rpartition("/")[2] for record in polar_server.requests)
+    pages = -(-result["events"] // 100)
+    # A slice ends with a page that is not full.
+    assert pages <= kinds.pop("events") <= 1.15 * pages + 1
+    assert kinds == {"meters": 1, "quantities": len(RULES)}
