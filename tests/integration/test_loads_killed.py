@@ -146,9 +146,8 @@ def test_a_reader_never_sees_a_part_of_a_window(target: Target, killed: Any, tmp
             reader.look()  # of what this one has left, whether the other looks came to it or not
     assert reader.partial == []
     assert reader.looks > KILLS
-    print(
-        f"{kills} kills, {reader.looks} looks, {target.query('SELECT count(*) FROM polar_loads')[0][0]} loads of a window"
-    )
+    ((loads,),) = target.query("SELECT count(*) FROM polar_loads")
+    print(f"{kills} kills, {reader.looks} looks, {loads} loads of a window")
     # What the killed ones have left is in no load's way.
     assert killed(exports[2], None)
     due = {window: frozenset(event["id"] for event in exports[2][window].events()) for window in range(WINDOWS)}
