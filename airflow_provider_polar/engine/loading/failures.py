@@ -56,6 +56,7 @@ def _without_values(text: str, known: Collection[str]) -> str:
         if end >= 0 and text[start:end] in known:
             kept, at = kept + text[at : end + 1], end + 1
         else:
-            # A value may have quotes within it, so all up to the last one goes.
-            kept, at = kept + text[at : opening.start()] + "…", max(text.rfind(quote), opening.start()) + 1
+            # A value may have quotes within it, so all up to the last one goes, or all there is.
+            last = text.rfind(quote)
+            kept, at = kept + text[at : opening.start()] + "…", last + 1 if last >= start else len(text)
     return kept + text[at:]
