@@ -61,6 +61,8 @@ class IcebergLoad:
         self._exclude_fields = exclude_fields
         self._metadata_columns = metadata_columns
         self._log = logger
+        self.location = ""
+        """Where the table is, once a window was loaded."""
 
     def load(self, exported: ExportedWindow) -> Loaded:
         """Loads a window whole, or leaves the table as it is.
@@ -84,6 +86,7 @@ class IcebergLoad:
             for attempt in range(_ATTEMPTS):
                 try:
                     table = self._table.newest(columns.columns)
+                    self.location = table.location()
                     if holds(table, exported):
                         self._log.info("%s is in %s already, by this manifest", exported.manifest.window, self._name)
                         return Loaded(exported.manifest.rows, skipped=True)
