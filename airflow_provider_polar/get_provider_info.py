@@ -42,6 +42,7 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_polar.operators.ingest",
                     "airflow_provider_polar.operators.export",
                     "airflow_provider_polar.operators.reconcile",
+                    "airflow_provider_polar.operators.verify",
                     "airflow_provider_polar.operators.names",
                     "airflow_provider_polar.operators.get",
                     "airflow_provider_polar.operators.plan",
@@ -75,6 +76,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_provider_polar.links.polar.PolarEventsLink",
             "airflow_provider_polar.links.polar.PolarManifestLink",
+            "airflow_provider_polar.links.polar.PolarReportLink",
         ],
         "asset-uris": [
             {

@@ -48,7 +48,8 @@ def export_lineage(
     return _lineage(
         inputs=[events_dataset(organization, name) for name in names or [None]],  # type: ignore[list-item]
         outputs=[storage_dataset(destination)],
-        rows=None if result is None else result["rows"],
+        read=None if result is None else result["rows"],
+        written=None if result is None else result["rows"],
         files=None if result is None else result["files"],
     )
 
@@ -62,8 +63,21 @@ def ingest_lineage(organization: str, sources: Sequence[str], result: Mapping[st
     return _lineage(
         inputs=[storage_dataset(source) for source in sources],
         outputs=[events_dataset(organization)],
-        rows=None if result is None else result["inserted"],
-        files=None,
+        read=None if result is None else result["inserted"],
+        written=None if result is None else result["inserted"],
+    )
+
+
+def verify_lineage(organization: str, source: str | None, result: Mapping[str, Any]) -> OperatorLineage:
+    """From Polar's events, or the exports of a directory, to the report of a verification.
+
+    :param source: the directory of the exports; None for what Polar lists.
+    :param result: the verification's ``events`` and ``report``.
+    """
+    return _lineage(
+        inputs=[events_dataset(organization) if source is None else storage_dataset(source)],
+        outputs=[storage_dataset(result["report"])] if result["report"] else [],
+        read=result["events"],
     )
 
 
@@ -74,11 +88,21 @@ def load_lineage(sources: Sequence[str], table: tuple[str, str], result: Mapping
     :param table: its namespace and name.
     :param result: the load's ``rows``.
     """
-    return _lineage(inputs=[storage_dataset(s) for s in sources], outputs=[table], rows=result["rows"], files=None)
+    return _lineage(
+        inputs=[storage_dataset(source) for source in sources],
+        outputs=[table],
+        read=result["rows"],
+        written=result["rows"],
+    )
 
 
 def _lineage(
-    *, inputs: Sequence[tuple[str, str]], outputs: Sequence[tuple[str, str]], rows: int | None, files: int | None
+    *,
+    inputs: Sequence[tuple[str, str]],
+    outputs: Sequence[tuple[str, str]],
+    read: int | None = None,
+    written: int | None = None,
+    files: int | None = None,
 ) -> OperatorLineage:
     from airflow.providers.common.compat.openlineage.facet import (
         InputDataset,
@@ -90,13 +114,13 @@ def _lineage(
         data_quality_metrics_input_dataset as metrics,
     )
 
-    read: dict[str, Any] = {}
-    written: dict[str, Any] = {}
-    if rows is not None:
-        written["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=rows, fileCount=files)
-        if len(inputs) == 1:  # how many came from which is not known of several
-            read["dataQualityMetrics"] = metrics.DataQualityMetricsInputDatasetFacet(columnMetrics={}, rowCount=rows)
+    of_inputs: dict[str, Any] = {}
+    of_outputs: dict[str, Any] = {}
+    if written is not None:
+        of_outputs["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=written, fileCount=files)
+    if read is not None and len(inputs) == 1:  # how many came from which is not known of several
+        of_inputs["dataQualityMetrics"] = metrics.DataQualityMetricsInputDatasetFacet(columnMetrics={}, rowCount=read)
     return OperatorLineage(
-        inputs=[InputDataset(namespace=namespace, name=name, inputFacets=read) for namespace, name in inputs],
-        outputs=[OutputDataset(namespace=namespace, name=name, outputFacets=written) for namespace, name in outputs],
+        inputs=[InputDataset(namespace=namespace, name=name, inputFacets=of_inputs) for namespace, name in inputs],
+        outputs=[OutputDataset(namespace=namespace, name=name, outputFacets=of_outputs) for namespace, name in outputs],
     )

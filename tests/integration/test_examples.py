@@ -8,13 +8,17 @@ import subprocess
 import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import pytest
 
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from tests.paths import ROOT
 
 EXAMPLES = ROOT / "dags_examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NEWER = {"verify_usage"} if version("apache-airflow-core").startswith("3.0.") else set()
+NAMES = [name for name in ALL if name not in NEWER]
 
 
 def test_all_parse_without_a_deprecation_warning():
@@ -37,8 +41,10 @@ def test_all_parse_without_a_deprecation_warning():
     assert [line for line in done.stdout.splitlines() if line in NAMES] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_each_says_what_it_shows(name, example):
+    if name in NEWER:
+        pytest.skip(f"{name} waits for a person's approval, which Airflow 3.0 does not know")
     dag = example(name)
     assert dag.doc_md
     assert len(dag.doc_md.strip()) > 80
@@ -67,6 +73,36 @@ def test_hourly_export_s3(example, run_dag, polar_server, tmp_path):
         for line in gzip.decompress(path.read_bytes()).splitlines()
     ]
     assert len(rows) == len({row["id"] for row in rows}) == 121
+
+
+def test_nightly_reconcile(example, run_dag, polar_server, tmp_path):
+    """Forty days are exported; then an event of each is removed, and one like it comes late."""
+    first, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
+
+    def events():
+        return [{"name": "call", "timestamp": first + n * day, "external_customer_id": "a"} for n in range(40)]
+
+    ids = polar_server.add_events(events())
+    for number in range(40):
+        PolarExportEventsOperator(
+            task_id="export",
+            destination=f"file://{tmp_path}/events",
+            start=first + number * day,
+            window=day,
+            requests_per_minute=60_000,
+        ).execute({})
+    polar_server.remove_events(ids)
+    polar_server.add_events(events())
+    dag = example("nightly_reconcile")
+    dag.task_dict["reconcile"].retries = 0  # A failure is seen at once.
+    run = run_dag(dag, logical_date=first + 40 * day + timedelta(hours=3))
+    assert run.state == "success"
+    found = run.xcom("reconcile")
+    assert (found["windows"], found["deep"], found["equal"]) == (40, 2, 38)
+    assert run.xcom("load") == [export["manifest"] for export in found["exported"]]
+    assert len(found["exported"]) == 2
+    report = (tmp_path / "differences" / "2026-02-10.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["difference"] for line in report) == ["gone", "gone", "new", "new"]
 
 
 def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):
@@ -118,7 +154,11 @@ def test_daily_rollup_without_a_logical_date(example, run_dag, polar_server, tmp
 
 
 def test_flights_pipeline(example, run_dag, polar_server):
-    """The demo's DAG for its shortest day of the year: 23 hours, 920 departures."""
+    """The demo's DAG for its shortest day of the year: 23 hours, 908 departures."""
+    polar_server.seed("demo")  # for its meter
+    there = polar_server.count()
     run = run_dag(example("flights_pipeline"), run_conf={"day": "2013-03-10"})
     assert run.state == "success"
-    assert polar_server.count() == run.xcom("ingest")["events"]
+    assert polar_server.count() == there + run.xcom("ingest")["events"]
+    verified = run.xcom("verify")
+    assert (verified["hours"], verified["events"], verified["equal"]) == (23, 908, True)
