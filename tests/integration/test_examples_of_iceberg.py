@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("pyiceberg", reason="PyIceberg is not installed: loads into its tables are not tested")
+
 from pyiceberg.catalog import load_catalog
 
 from airflow_provider_polar.testing import LocalPolar

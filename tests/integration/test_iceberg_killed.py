@@ -8,6 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytest.importorskip("pyiceberg", reason="PyIceberg is not installed: loads into its tables are not tested")
+
 from pyiceberg.catalog import Catalog
 
 from tests.integration.iceberg_worker import NAME, catalog_in, load

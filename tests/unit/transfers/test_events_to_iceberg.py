@@ -10,6 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("pyiceberg", reason="PyIceberg is not installed: loads into its tables are not tested")
+
 from airflow.providers.common.compat.sdk import AirflowFailException
 from airflow.sdk import DAG, Asset
 from pyiceberg.catalog import load_catalog
