@@ -56,6 +56,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "Common SQL",
                 "python-module": "airflow_provider_polar.transfers.events_to_sql",
             },
+            {
+                "source-integration-name": "Polar",
+                "target-integration-name": "Apache Iceberg",
+                "python-module": "airflow_provider_polar.transfers.events_to_iceberg",
+            },
         ],
         "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
         "triggers": [
