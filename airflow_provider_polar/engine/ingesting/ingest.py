@@ -257,8 +257,8 @@ class Ingest:
             return
         raise PolarIdentityConflictError(
             f"{len(changed):,} of {number_of(preparation.rows, 'row')} had other content when an earlier run sent "
-            f"them, which Polar keeps; nothing has been sent. The first of them: {changed}. Bill what has changed under "
-            "a key of its own, or leave such rows out with on_changed='skip'",
+            f"them, which Polar keeps; nothing has been sent. The first of them: {changed}. Bill what has changed "
+            "under a key of its own, or leave such rows out with on_changed='skip'",
             problems=changed.problems,
         )
 

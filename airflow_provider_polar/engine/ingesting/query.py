@@ -118,10 +118,6 @@ def _mysqlclient_cursor(connection: Any) -> Any:
     return connection.cursor(import_module("MySQLdb.cursors").SSCursor)
 
 
-def _pymysql_cursor(connection: Any) -> Any:
-    return connection.cursor(import_module("pymysql.cursors").SSCursor)
-
-
 def _aware(moment: datetime) -> datetime:
     return moment
 
@@ -134,11 +130,18 @@ _DRIVERS: dict[str, tuple[Callable[[Any], Any], Callable[[datetime], Any]]] = {
     "psycopg": (_psycopg_cursor, _aware),
     "psycopg2": (_psycopg2_cursor, _aware),
     "MySQLdb": (_mysqlclient_cursor, _naive),
-    "pymysql": (_pymysql_cursor, _naive),
+    "pymysql": (_own_cursor, _naive),  # no hook of Airflow's uses it; its streaming cursor cannot be left half read
     "mysql": (_own_cursor, _naive),
     "sqlite3": (_own_cursor, utc_text),
 }
 """By a driver's module: the cursor that streams, where it is not the driver's own one, and how a moment is bound."""
+
+
+class _Names(frozenset[str]):
+    """What a query itself names, which a message may quote, also after a database's or schema's name."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(str(name).rpartition(".")[2])
 
 
 @contextmanager
@@ -148,7 +151,7 @@ def _telling(where: str, sql: str) -> Iterator[None]:
     except PolarError:
         raise
     except Exception as error:
-        told = reason(error, frozenset(re.findall(r"[\w.]+", sql)))
+        told = reason(error, _Names(re.findall(r"\w+", sql)))
         message = f"the query in {where} cannot be read: {type(error).__name__}: {told}"
         if not is_a("Error", error):
             raise PolarSourceUnavailableError(message) from error

@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -135,7 +136,7 @@ class Snapshot:
                     if header.version != _VERSION:
                         raise ValueError(f"its version is {header.version}, and this provider reads {_VERSION}")
                     yield header, iter(file)
-            except (OSError, EOFError, ValueError) as error:
+            except (OSError, EOFError, ValueError, zlib.error) as error:
                 told = "it is no JSON of a snapshot" if isinstance(error, msgspec.MsgspecError) else error
                 raise PolarSourceError(
                     f"the frozen events in {self._directory.url_of(name)} cannot be read: {told}. If you remove the "
