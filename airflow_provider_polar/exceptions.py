@@ -207,6 +207,15 @@ class PolarIncompleteError(PolarError):
     """For each discrepancy a dict with ``start``, ``end`` (ISO 8601), ``counted``, ``given``, ``reason``."""
 
 
+class PolarDifferenceError(PolarError):
+    """What Polar meters is not what it lists, or what an export holds, or what was sent.
+
+    A retry does not help: see the report, and do not invoice before the differences are explained."""
+
+    differences: Sequence[dict[str, Any]] = ()
+    """The lines of the report, at most the first hundred."""
+
+
 class PolarInvalidEventsError(PolarError):
     """Events of an ingest are invalid.
 

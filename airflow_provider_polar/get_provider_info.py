@@ -42,12 +42,20 @@ def get_provider_info() -> dict[str, Any]:
                     "airflow_provider_polar.operators.ingest",
                     "airflow_provider_polar.operators.export",
                     "airflow_provider_polar.operators.reconcile",
+                    "airflow_provider_polar.operators.verify",
                     "airflow_provider_polar.operators.names",
                     "airflow_provider_polar.operators.get",
                     "airflow_provider_polar.operators.plan",
                     "airflow_provider_polar.operators.assemble",
                 ],
             }
+        ],
+        "transfers": [
+            {
+                "source-integration-name": "Polar",
+                "target-integration-name": "Common SQL",
+                "python-module": "airflow_provider_polar.transfers.events_to_sql",
+            },
         ],
         "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
         "triggers": [
@@ -63,6 +71,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_provider_polar.links.polar.PolarEventsLink",
             "airflow_provider_polar.links.polar.PolarManifestLink",
+            "airflow_provider_polar.links.polar.PolarReportLink",
         ],
         "asset-uris": [
             {

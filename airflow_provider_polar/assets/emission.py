@@ -1,4 +1,4 @@
-"""What an export tells the assets that it updates."""
+"""What an export, a load or a verification tells the assets that it updates."""
 
 from __future__ import annotations
 
@@ -35,15 +35,43 @@ def emit_export(
     """
     window = EventWindow(result["start"], result["end"])
     extra = {"window": window.to_dict(), **{key: result.get(key) for key in ("rows", "files", "manifest", "complete")}}
+    for event in _emit(context, extra, destination):
+        if partition_key:
+            _add_partition(event, _key(context, window, partition_key))
+
+
+def emit_verification(context: Mapping[str, Any], window: EventWindow, result: Mapping[str, Any]) -> None:
+    """Writes the window and the result of a verification into the events of the task's asset outlets.
+
+    :param result: with ``report``, the asset that an outlet alias stands for.
+    """
+    _emit(context, {"window": window.to_dict(), **result}, result["report"])
+
+
+def _emit(context: Mapping[str, Any], extra: Mapping[str, Any], place: str | None) -> list[Any]:
+    """Writes what is to be known into the events of the outlets; returns those of assets.
+
+    :param place: what an outlet alias stands for.
+    """
+    events = []
     for outlet in context.get("outlets") or ():
         if isinstance(outlet, AssetAlias):
-            if destination:
-                context["outlet_events"][outlet].add(Asset(str(StorageUri.parse(destination))), extra=extra)
+            if place:
+                context["outlet_events"][outlet].add(Asset(str(StorageUri.parse(place))), extra=dict(extra))
         elif isinstance(outlet, Asset):
             event = context["outlet_events"][outlet]
-            event.extra = extra
-            if partition_key:
-                _add_partition(event, _key(context, window, partition_key))
+            event.extra = dict(extra)
+            events.append(event)
+    return events
+
+
+def emit_load(context: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Writes what was loaded into the events of the task's asset outlets.
+
+    :param context: the task's context.
+    :param result: of a load: its table and its numbers.
+    """
+    _emit(context, result, None)
 
 
 def _key(context: Mapping[str, Any], window: EventWindow, pattern: str) -> str:

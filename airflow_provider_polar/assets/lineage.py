@@ -10,6 +10,8 @@ from airflow_provider_polar.engine.files.uris import StorageUri
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found,unused-ignore]
 
+_PORTS = {"postgres": 5432, "mysql": 3306}
+
 
 def events_dataset(organization: str, name: str | None = None) -> tuple[str, str]:
     """Namespace and name of Polar's events, the same as of the asset ``polar://ORGANIZATION/events/NAME``."""
@@ -24,6 +26,17 @@ def storage_dataset(url: str) -> tuple[str, str]:
     return f"{uri.scheme}://{uri.bucket}", uri.path.strip("/") or "/"
 
 
+def table_dataset(connection: Any, table: Sequence[str]) -> tuple[str, str]:
+    """Namespace and name of a table, as OpenLineage names those of PostgreSQL and MySQL; others likewise.
+
+    :param connection: of the database.
+    :param table: its name with its schema, which in MySQL is the database.
+    """
+    kind, port = connection.conn_type, connection.port or _PORTS.get(connection.conn_type)
+    database = [connection.schema] if connection.schema and kind != "mysql" else []
+    return f"{kind}://{connection.host or ''}{f':{port}' if port else ''}", ".".join([*database, *table])
+
+
 def export_lineage(
     organization: str, names: Sequence[str], destination: str, result: Mapping[str, Any] | None
 ) -> OperatorLineage:
@@ -35,7 +48,8 @@ def export_lineage(
     return _lineage(
         inputs=[events_dataset(organization, name) for name in names or [None]],  # type: ignore[list-item]
         outputs=[storage_dataset(destination)],
-        rows=None if result is None else result["rows"],
+        read=None if result is None else result["rows"],
+        written=None if result is None else result["rows"],
         files=None if result is None else result["files"],
     )
 
@@ -49,13 +63,46 @@ def ingest_lineage(organization: str, sources: Sequence[str], result: Mapping[st
     return _lineage(
         inputs=[storage_dataset(source) for source in sources],
         outputs=[events_dataset(organization)],
-        rows=None if result is None else result["inserted"],
-        files=None,
+        read=None if result is None else result["inserted"],
+        written=None if result is None else result["inserted"],
+    )
+
+
+def verify_lineage(organization: str, source: str | None, result: Mapping[str, Any]) -> OperatorLineage:
+    """From Polar's events, or the exports of a directory, to the report of a verification.
+
+    :param source: the directory of the exports; None for what Polar lists.
+    :param result: the verification's ``events`` and ``report``.
+    """
+    return _lineage(
+        inputs=[events_dataset(organization) if source is None else storage_dataset(source)],
+        outputs=[storage_dataset(result["report"])] if result["report"] else [],
+        read=result["events"],
+    )
+
+
+def load_lineage(sources: Sequence[str], table: tuple[str, str], result: Mapping[str, Any]) -> OperatorLineage:
+    """From exported files to a table.
+
+    :param sources: the manifests that were loaded.
+    :param table: its namespace and name.
+    :param result: the load's ``rows``.
+    """
+    return _lineage(
+        inputs=[storage_dataset(source) for source in sources],
+        outputs=[table],
+        read=result["rows"],
+        written=result["rows"],
     )
 
 
 def _lineage(
-    *, inputs: Sequence[tuple[str, str]], outputs: Sequence[tuple[str, str]], rows: int | None, files: int | None
+    *,
+    inputs: Sequence[tuple[str, str]],
+    outputs: Sequence[tuple[str, str]],
+    read: int | None = None,
+    written: int | None = None,
+    files: int | None = None,
 ) -> OperatorLineage:
     from airflow.providers.common.compat.openlineage.facet import (
         InputDataset,
@@ -67,13 +114,13 @@ def _lineage(
         data_quality_metrics_input_dataset as metrics,
     )
 
-    read: dict[str, Any] = {}
-    written: dict[str, Any] = {}
-    if rows is not None:
-        written["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=rows, fileCount=files)
-        if len(inputs) == 1:  # how many came from which is not known of several
-            read["dataQualityMetrics"] = metrics.DataQualityMetricsInputDatasetFacet(columnMetrics={}, rowCount=rows)
+    of_inputs: dict[str, Any] = {}
+    of_outputs: dict[str, Any] = {}
+    if written is not None:
+        of_outputs["outputStatistics"] = OutputStatisticsOutputDatasetFacet(rowCount=written, fileCount=files)
+    if read is not None and len(inputs) == 1:  # how many came from which is not known of several
+        of_inputs["dataQualityMetrics"] = metrics.DataQualityMetricsInputDatasetFacet(columnMetrics={}, rowCount=read)
     return OperatorLineage(
-        inputs=[InputDataset(namespace=namespace, name=name, inputFacets=read) for namespace, name in inputs],
-        outputs=[OutputDataset(namespace=namespace, name=name, outputFacets=written) for namespace, name in outputs],
+        inputs=[InputDataset(namespace=namespace, name=name, inputFacets=of_inputs) for namespace, name in inputs],
+        outputs=[OutputDataset(namespace=namespace, name=name, outputFacets=of_outputs) for namespace, name in outputs],
     )

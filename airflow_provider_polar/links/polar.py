@@ -1,4 +1,4 @@
-"""Operator links to the events in Polar's dashboard and to an export's manifest.
+"""Operator links to the events in Polar's dashboard, an export's manifest and a verification's report.
 
 Polar's dashboard wants an organization's slug, which an access token does not tell; its address ``/to/dashboard``
 goes to the organization that the user visited last. So a user of several organizations may have to switch there.
@@ -68,9 +68,18 @@ def show_events(
 
 def show_manifest(context: Context, path: str) -> None:
     """Sets the link of a running task to a manifest."""
+    _keep_object(context, PolarManifestLink(), path)
+
+
+def show_report(context: Context, path: str) -> None:
+    """Sets the link of a running task to the report of a verification."""
+    _keep_object(context, PolarReportLink(), path)
+
+
+def _keep_object(context: Context, link: _KeptLink, path: str) -> None:
     from airflow_provider_polar.engine.files.uris import storage_url
 
-    _keep(context, PolarManifestLink(), storage_url(path))
+    _keep(context, link, storage_url(path))
 
 
 def _keep(context: Context, link: _KeptLink, url: str) -> None:
@@ -99,3 +108,9 @@ class PolarManifestLink(_KeptLink):
     """The manifest of an export."""
 
     name = "Manifest"
+
+
+class PolarReportLink(_KeptLink):
+    """The report of a verification."""
+
+    name = "Report"

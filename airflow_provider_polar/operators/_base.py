@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_polar.exceptions import PolarError
+from airflow_provider_polar.exceptions import PolarError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
 from airflow_provider_polar.operators._checked import CheckedOperator, failing_clearly
@@ -206,6 +206,50 @@ class PolarDirectoryOperator(PolarOperator):
 
         return Directory(storage_path(self.destination, self.destination_conn_id))
 
+    def _window_export(
+        self,
+        reader: CompleteReader,
+        directory: Directory,
+        window: EventWindow,
+        filters: EventFilters,
+        layout: FileLayout,
+        **options: Any,
+    ) -> WindowExport:
+        from airflow_provider_polar.engine.exporting.export import WindowExport
+
+        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
+        return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
+
+    def _export_again(
+        self, exports: Iterable[WindowExport]
+    ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
+        """Exports windows again; what was exported, and the first failure.
+
+        One that cannot be proved must not keep the others from being exported.
+        """
+        again, failure = [], None
+        for export in exports:
+            self.log.info("%s has changed since its export, or is not complete: exporting it again", export.window)
+            try:
+                manifest = export.run()
+            except PolarIncompleteError as error:
+                self.log.error("%s", error)
+                failure = failure or error
+                continue
+            self._report_lineage(export.directory, export.manifest_name, manifest)
+            path = export.directory.url_of(export.manifest_name)
+            again.append({**export.window.to_dict(), "manifest": path, "rows": manifest.rows})
+        return again, failure
+
+    def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
+        """Tells Airflow's lineage what was written; of very many files, the first hundred."""
+        # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
+        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
+        collector: Any = get_hook_lineage_collector()
+        for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
+            collector.add_output_asset(context=self, uri=directory.url_of(path))
+
 
 class PolarPublishingOperator(PolarDirectoryOperator):
     """An operator that publishes an export.
@@ -224,29 +268,6 @@ class PolarPublishingOperator(PolarDirectoryOperator):
     def __init__(self, *, partition_key: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.partition_key = partition_key
-
-    def _window_export(
-        self,
-        reader: CompleteReader,
-        directory: Directory,
-        window: EventWindow,
-        filters: EventFilters,
-        layout: FileLayout,
-        **options: Any,
-    ) -> WindowExport:
-        from airflow_provider_polar.engine.exporting.export import WindowExport
-
-        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
-        return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
-
-    def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
-        """Tells Airflow's lineage what was written; of very many files, the first hundred."""
-        # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
-        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
-
-        collector: Any = get_hook_lineage_collector()
-        for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
-            collector.add_output_asset(context=self, uri=directory.url_of(path))
 
     def _published(self, context: Any, manifest: Manifest, path: str, directory: Directory) -> dict[str, Any]:
         """The task's result, once its link, its assets and the watermark have been told of the export."""

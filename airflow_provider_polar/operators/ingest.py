@@ -185,7 +185,7 @@ class PolarIngestEventsOperator(PolarQueryOperator):
                 return self._ingest_query(context)
             if self.source is not None:
                 return self._ingest_source(context)
-            return self._ingest_rows(context, self._rendered_events())
+            return self._ingest_rows(context, rendered_events(self.events))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """What OpenLineage's provider takes when the task has ended."""
@@ -193,17 +193,6 @@ class PolarIngestEventsOperator(PolarQueryOperator):
 
         ingested = getattr(self, "_ingested", None)
         return ingested and ingest_lineage(self.polar_conn_id, *ingested)
-
-    def _rendered_events(self) -> Iterable[Any]:
-        events: Any = self.events.value if isinstance(self.events, _Events) else self.events
-        if isinstance(events, str):
-            try:
-                events = json.loads(events)
-            except ValueError:
-                raise PolarConfigurationError(
-                    "events is text that is not JSON; give the upstream task's output itself, or render | tojson"
-                ) from None
-        return as_rows(events, "events")
 
     def _scope(self, context: Context) -> tuple[str, str]:
         """The scope of derived identities, and the same in words."""
@@ -344,6 +333,22 @@ def _count_up_to(most: int) -> Parser:
         return count
 
     return parse
+
+
+def rendered_events(given: Any) -> Iterable[Any]:
+    """The events that a rendered parameter ``events`` has.
+
+    :raises PolarConfigurationError: it is no list of events, nor the JSON of one.
+    """
+    events = given.value if isinstance(given, _Events) else given
+    if isinstance(events, str):
+        try:
+            events = json.loads(events)
+        except ValueError:
+            raise PolarConfigurationError(
+                "events is text that is not JSON; give the upstream task's output itself, or render | tojson"
+            ) from None
+    return as_rows(events, "events")
 
 
 def as_rows(events: Any, what: str) -> Iterable[Any]:

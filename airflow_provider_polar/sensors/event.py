@@ -187,7 +187,7 @@ class PolarEventSensor(BaseSensorOperator):
             known = self._connection.is_known or context.get("task_reschedule_count")
             if isinstance(error, PolarConnectionNotFoundError) and not known:
                 raise  # at the first look, where it may be a misspelt name, it is Airflow's retries that help
-            self.log.warning("The wait goes on, after: %s", error)
+            self.log.warning("The look failed, which counts as not yet: %s", error)
             return PokeReturnValue(False)
         if result.state == "found":
             self._say_found(wait, result.count)

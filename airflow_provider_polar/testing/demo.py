@@ -1,4 +1,4 @@
-"""The demo's events: a week of a small company's usage, and one of every event that Polar itself creates."""
+"""The demo's events: a week of a small company's usage, one of every event that Polar itself creates, and meters."""
 
 from __future__ import annotations
 
@@ -15,9 +15,26 @@ CUSTOMERS = (
     ("delta", "ap@delta.example", "Delta Freight"),
     ("ember", "hello@ember.example", "Ember Studio"),
 )
+_METERS = (
+    ("API calls", "api.call", {"func": "count"}),
+    ("Tokens", "llm.completion", {"func": "sum", "property": "_llm.total_tokens"}),
+    ("Storage", "storage.rollup", {"func": "max", "property": "gigabytes"}),
+    ("Kilometres", "flight.departed", {"func": "sum", "property": "kilometres"}),
+)
 DAYS = 7
 _EVENTS_AN_HOUR = 12
 _MODELS = (("openai", "gpt-5-mini", 0.00003), ("anthropic", "claude-haiku", 0.00008))
+
+
+def meters() -> Iterator[dict[str, Any]]:
+    """What bills the usage, and the departures that the flights pipeline sends: `add_meter`'s arguments."""
+    for name, event_name, aggregation in _METERS:
+        taken = {"property": "name", "operator": "eq", "value": event_name}
+        yield {
+            "name": name,
+            "meter_filter": {"conjunction": "and", "clauses": [taken]},
+            "aggregation": aggregation,
+        }
 
 
 def user_events(now: datetime, chance: random.Random) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from airflow_provider_polar.testing.app import PolarApp
 from airflow_provider_polar.testing.control import control
 from airflow_provider_polar.testing.database import Database
-from airflow_provider_polar.testing.demo import CUSTOMERS, system_events, user_events
+from airflow_provider_polar.testing.demo import CUSTOMERS, meters, system_events, user_events
 from airflow_provider_polar.testing.directory import Directory
 from airflow_provider_polar.testing.endpoints import Settings
 from airflow_provider_polar.testing.faults import Endpoint, Fault, FaultKind, Faults, RequestRecord
@@ -41,7 +41,7 @@ class LocalPolar:
     :param analytics: False for an analytics store that is down: lists, names and single events are a 500 then.
     :param cost: ``polar`` takes the time that Polar's own server takes for a page (50 ms at the front, 100 ms at page
         10,000, two at once) and for a batch (0.35 s for 1,000 events, one at a time); None is as fast as it can be.
-    :param seed: ``demo`` fills an empty server with days of events and one of every system event.
+    :param seed: ``demo`` fills an empty server with days of events, one of every system event, and meters.
     """
 
     def __init__(
@@ -255,6 +255,8 @@ class LocalPolar:
             return
         now, chance = datetime.now(UTC), random.Random(20_260_901)
         customers = [self.add_customer(*customer) for customer in CUSTOMERS]
+        for meter in meters():
+            self.add_meter(**meter)
         self.add_events(user_events(now, chance))
         self.add_events(system_events(now, customers, chance))
 

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polar.operators._checked import CheckedOperator
 from airflow_provider_polar.operators._storage import check_path, storage_path
 from airflow_provider_polar.parameters import Parser, one_of
+from airflow_provider_polar.wording import number_of
 
 if TYPE_CHECKING:
     from airflow_provider_polar.engine.loading.columns import Kind
+    from airflow_provider_polar.engine.loading.load import Loaded
     from airflow_provider_polar.engine.loading.manifests import ExportedWindow
 
 MODES = ("insert", "replace_window")
@@ -31,6 +33,7 @@ class PolarLoadingOperator(CheckedOperator):
         ``timestamp``, ``bigint``, ``double``, ``boolean``, ``json``.
     """
 
+    table: str
     template_fields: Sequence[str] = ("manifest", "manifest_conn_id", "mode", "exclude_fields", "metadata_columns")
 
     def __init__(
@@ -81,6 +84,33 @@ class PolarLoadingOperator(CheckedOperator):
 
         collector: Any = get_hook_lineage_collector()
         collector.add_input_asset(context=self, uri=url)
+
+    def _result(self, loaded: Sequence[Loaded]) -> dict[str, Any]:
+        """The task's result."""
+        result = {
+            "table": self.table,
+            "windows": len(loaded),
+            **{what: sum(getattr(one, what) for one in loaded) for what in ("rows", "inserted", "removed", "skipped")},
+        }
+        self.log.info(
+            "%s holds %s of %s: %s new, %s removed, %s there already",
+            self.table,
+            number_of(result["rows"], "event"),
+            number_of(len(loaded), "window"),
+            f"{result['inserted']:,}",
+            f"{result['removed']:,}",
+            number_of(result["skipped"], "window"),
+        )
+        return result
+
+
+def run_of(context: Any) -> str:
+    """The run, as the record of what was loaded says it."""
+    ti = context.get("ti")
+    if ti is None:
+        return ""
+    mapped = f"[{ti.map_index}]" if ti.map_index >= 0 else ""
+    return f"{ti.dag_id}.{ti.task_id}{mapped} {ti.run_id}"
 
 
 def _manifests(value: Any, name: str) -> list[Any]:

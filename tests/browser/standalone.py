@@ -90,6 +90,9 @@ class Standalone:
     def _healthy(self) -> bool:
         try:
             health = httpx.get(f"{self.url}/api/v2/monitor/health", timeout=5, trust_env=False).json()
+            # The first request makes the routes that tasks use, and holds up every other one meanwhile: on a busy
+            # machine for longer than a task would wait.
+            httpx.get(f"{self.url}/execution/health", timeout=120, trust_env=False)
         except (httpx.HTTPError, ValueError):
             return False
         return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))

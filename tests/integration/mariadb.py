@@ -35,6 +35,13 @@ class MariaDb:
         return done.stdout
 
 
+def programs_of_mariadb() -> list[str] | None:
+    """The server, what makes a data directory, and the client; None where one is missing."""
+    path = os.environ["PATH"] + ":/usr/sbin"
+    found = [shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db", "mariadb")]
+    return [program for program in found if program] if all(found) else None
+
+
 @contextmanager
 def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
     """Starts a server on a free port, as the user ``mysql`` where the tests are root."""
@@ -86,9 +93,8 @@ def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
     """The session's MariaDB; what asks for it is skipped where none is installed."""
-    path = os.environ["PATH"] + ":/usr/sbin"
-    server, install, client = (shutil.which(name, path=path) for name in ("mariadbd", "mariadb-install-db", "mariadb"))
-    if server is None or install is None or client is None:
+    programs = programs_of_mariadb()
+    if programs is None:
         pytest.skip("MariaDB is not installed (mariadbd, mariadb-install-db): nothing is loaded into it here")
-    with mariadb_server(server, install, client) as running:
+    with mariadb_server(*programs) as running:
         yield running

@@ -19,6 +19,7 @@ from airflow_provider_polar.engine.loading.load import Loaded, TableLoad
 from airflow_provider_polar.engine.loading.tables import TableName
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDatabaseError, PolarError, PolarSourceError, PolarTableError
+from airflow_provider_polar.transfers.events_to_sql import PolarEventsToSqlOperator
 from tests.integration.databases import Target, target
 from tests.integration.mariadb import mariadb
 from tests.integration.postgres import postgres
@@ -412,3 +413,73 @@ def test_a_missing_right_is_told(target: Target, tmp_path: Path, loaded: list[st
                 TableLoad(database_of(connection, "the test's"), TableName((table,))).load(window)
             assert table in str(caught.value)
     assert_untouched(target, loaded)
+
+
+# Through Airflow's connections
+
+HOOKS = {
+    "sqlite": "airflow.providers.sqlite.hooks.sqlite",
+    "duckdb": "airflow.providers.duckdb.hooks.duckdb",
+    "postgres": "airflow.providers.postgres.hooks.postgres",
+    "mariadb": "airflow.providers.mysql.hooks.mysql",
+}
+
+
+@pytest.fixture
+def warehouse(target: Target, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The database as an Airflow connection."""
+    reason = f"the Airflow provider for {target.kind} is not installed: its connection is not tried here"
+    pytest.importorskip(HOOKS[target.kind], reason=reason, exc_type=ImportError)
+    return target.use_in_airflow(monkeypatch)
+
+
+def test_the_operator_over_each_connection(target: Target, warehouse: str, tmp_path: Path) -> None:
+    windows = [exported(tmp_path, events_of(hour(n)), hour(n)) for n in range(2)]
+    operator = PolarEventsToSqlOperator(
+        task_id="load",
+        manifest=[window.url for window in windows],
+        sql_conn_id=warehouse,
+        table="events",
+        metadata_columns={"tokens": "double"},
+    )
+    result = {"table": "events", "windows": 2, "rows": 40, "inserted": 40, "removed": 0, "skipped": 0}
+    assert operator.execute({}) == result
+    assert operator.execute({}) == result | {"inserted": 0, "skipped": 2}
+    assert len(set(target.ids())) == 40
+
+
+@pytest.mark.parametrize("target", ["postgres"], indirect=True)
+@pytest.mark.parametrize("cursor", ["dictcursor", "namedtuplecursor"])
+def test_a_connection_with_cursors_of_its_own(
+    target: Target, warehouse: str, tmp_path: Path, cursor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(target.airflow, "extra", {"cursor": cursor})
+    target.use_in_airflow(monkeypatch)
+    operator = PolarEventsToSqlOperator(
+        task_id="load", manifest=exported(tmp_path, events_of(HOUR)).url, sql_conn_id=warehouse, table="events"
+    )
+    assert operator.execute({})["inserted"] == 20
+    assert operator.execute({})["skipped"] == 1
+
+
+@pytest.mark.parametrize("target", SERVERS, indirect=True)
+def test_a_server_that_is_not_there(target: Target, warehouse: str, tmp_path: Path, monkeypatch: Any) -> None:
+    target.airflow.update(port=1, password="hush-hush")
+    target.use_in_airflow(monkeypatch)
+    operator = PolarEventsToSqlOperator(
+        task_id="load", manifest=exported(tmp_path, events_of(HOUR)).url, sql_conn_id=warehouse, table="events"
+    )
+    with pytest.raises(PolarDatabaseError, match=r"cannot connect in \w+ connection 'warehouse' \(127") as caught:
+        operator.execute({})
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["postgres"], indirect=True)
+def test_the_older_driver_of_postgres(target: Target, tmp_path: Path) -> None:
+    psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+    known = {"host": target.airflow["host"], "port": target.airflow["port"], "user": "tests"}
+    older = Target("postgres", lambda: psycopg2.connect(dbname=target.airflow["schema"], **known))
+    due = strange_events()
+    assert older.load(exported(tmp_path, due)) == [Loaded(8, inserted=8)]
+    assert values(target, "label") == [one["label"] for one in due]
+    assert older.load(exported(tmp_path / "less", due[1:]), mode="replace_window") == [Loaded(7, removed=1)]

@@ -10,13 +10,16 @@ import sys
 import textwrap
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 
 import pytest
 
 from tests.paths import ROOT
 
 EXAMPLES = ROOT / "dags_examples"
-NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+ALL = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NEWER = {"verify_usage"} if version("apache-airflow-core").startswith("3.0.") else set()
+NAMES = [name for name in ALL if name not in NEWER]
 
 
 def test_all_parse_without_a_deprecation_warning():
@@ -39,8 +42,10 @@ def test_all_parse_without_a_deprecation_warning():
     assert [line for line in done.stdout.splitlines() if line in NAMES] == NAMES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_each_says_what_it_shows(name, example):
+    if name in NEWER:
+        pytest.skip(f"{name} waits for a person's approval, which Airflow 3.0 does not know")
     dag = example(name)
     assert dag.doc_md
     assert len(dag.doc_md.strip()) > 80
@@ -143,7 +148,11 @@ def test_warehouse_to_polar(example, run_dag, polar_server, tmp_path, monkeypatc
 
 
 def test_flights_pipeline(example, run_dag, polar_server):
-    """The demo's DAG for its shortest day of the year: 23 hours, 920 departures."""
+    """The demo's DAG for its shortest day of the year: 23 hours, 908 departures."""
+    polar_server.seed("demo")  # for its meter
+    there = polar_server.count()
     run = run_dag(example("flights_pipeline"), run_conf={"day": "2013-03-10"})
     assert run.state == "success"
-    assert polar_server.count() == run.xcom("ingest")["events"]
+    assert polar_server.count() == there + run.xcom("ingest")["events"]
+    verified = run.xcom("verify")
+    assert (verified["hours"], verified["events"], verified["equal"]) == (23, 908, True)

@@ -36,7 +36,7 @@ class Rounds:
     def add(self, *args: Any, **more: Any) -> None:
         self.due += add(self.polar, *args, **more)
 
-    def polls(self, more: int = 2, seconds: float = 90) -> None:
+    def polls(self, more: int = 2, seconds: float = 300) -> None:
         """Until so many more polls have been made."""
         there = lists(self.polar)
         try:
@@ -52,7 +52,7 @@ class Rounds:
         """Lets a last triggerer deliver what is due, and says how it went."""
         with triggerer(self.polar, self.log):
             try:
-                until(lambda: not self.lost(), 90, "events are missing")
+                until(lambda: not self.lost(), 300, "events are missing")
             except AssertionError:
                 print(self.log.read_text()[-20_000:])
                 raise AssertionError(f"lost: {len(self.lost())} of {len(self.due)}") from None

@@ -41,6 +41,7 @@ class TableLoad:
     """Loads exported windows into a table, creating it if it is missing.
 
     :param database: where the table is.
+    :param table: its name as given; with its schema once it was looked at.
     :param mode: ``insert`` adds events that are not there; ``replace_window`` also takes those away that a window no
         longer holds, and renews the others.
     :param run: what loads, for ``polar_loads``.
@@ -60,7 +61,7 @@ class TableLoad:
         logger: Any = log,
     ) -> None:
         self._database = database
-        self._table = table
+        self.table = table
         self._mode = mode
         self._run = run
         self._exclude_fields = exclude_fields
@@ -80,11 +81,11 @@ class TableLoad:
         columns = EventColumns.choose(
             exported.manifest.fields, exclude_fields=self._exclude_fields, metadata_columns=self._metadata_columns
         )
-        known = {*columns.names, *self._table.parts, "polar_loads", "polar_stage"}
+        known = {*columns.names, *self.table.parts, "polar_loads", "polar_stage"}
         try:
-            with self._database.telling(f"load {exported.manifest.window} into the table {self._table}", known):
-                table = self._ready(columns).name
-                window = _WindowLoad(self._database, table, exported, columns)
+            with self._database.telling(f"load {exported.manifest.window} into the table {self.table}", known):
+                self.table = self._ready(columns).name
+                window = _WindowLoad(self._database, self.table, exported, columns)
                 if window.is_there():
                     self._database.commit()
                     return self._skipped(exported)
@@ -97,13 +98,13 @@ class TableLoad:
 
     def _ready(self, columns: EventColumns) -> TableFacts:
         """The table, checked, or created where it is missing."""
-        facts = self._database.describe(self._table)
+        facts = self._database.describe(self.table)
         if facts is None or self._database.describe(facts.name.beside("polar_loads")) is None:
             self._hold("the tables of Polar's events")
-            if (facts := self._database.describe(self._table)) is None:
-                self._database.create(self._table, columns.columns)
-                self._log.info("created the table %s in %s", self._table, self._database.where)
-            facts = facts or self._database.describe(self._table) or TableFacts(self._table, {})
+            if (facts := self._database.describe(self.table)) is None:
+                self._database.create(self.table, columns.columns)
+                self._log.info("created the table %s in %s", self.table, self._database.where)
+            facts = facts or self._database.describe(self.table) or TableFacts(self.table, {})
             LoadRecord(self._database, facts.name).create_if_missing()
             self._database.commit()
         self._check(facts, columns)
@@ -131,7 +132,7 @@ class TableLoad:
 
     def _missing(self, column: Column) -> str:
         quote = self._database.quote
-        add = f"ALTER TABLE {quote(self._table)} ADD COLUMN {quote(column.name)} {self._database.type_of(column)}"
+        add = f"ALTER TABLE {quote(self.table)} ADD COLUMN {quote(column.name)} {self._database.type_of(column)}"
         leave = (
             "" if column.of_metadata or column.required else f", or leave it out by exclude_fields=[{column.name!r}]"
         )
@@ -139,7 +140,7 @@ class TableLoad:
 
     def _hold(self, lock: str) -> None:
         if not self._database.hold(lock, wait=False):
-            self._log.info("waiting for another load of %s in %s", self._table, self._database.where)
+            self._log.info("waiting for another load of %s in %s", self.table, self._database.where)
             self._database.hold(lock, wait=True)
 
     def _load(self, window: _WindowLoad) -> Loaded:
@@ -165,7 +166,7 @@ class TableLoad:
         return loaded
 
     def _skipped(self, exported: ExportedWindow) -> Loaded:
-        self._log.info("%s is in %s already, by this manifest", exported.manifest.window, self._table)
+        self._log.info("%s is in %s already, by this manifest", exported.manifest.window, self.table)
         return Loaded(exported.manifest.rows, skipped=True)
 
     def _tell_of(self, new_fields: set[str], exported: ExportedWindow) -> None:

@@ -52,6 +52,10 @@ class Tally:
         """The quantity as Polar gives it; 0 without events."""
         return float(self.events)
 
+    def agrees_with(self, quantity: float) -> bool:
+        """Whether a quantity differs from this one by no more than the order of adding floats can explain."""
+        return abs(self.quantity - quantity) <= self.slack
+
 
 class Sum(Tally):
     """``sum``.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
 from typing import Self
 
 from airflow_provider_polar.api.buckets import Interval, bucket_key, buckets_of, zone_of
@@ -60,6 +61,12 @@ class Buckets:
         past = timedelta(minutes=moment.minute % 15, seconds=moment.second, microseconds=moment.microsecond)
         return _key_of_quarter(moment - past, self.interval, self._zone)
 
+    def runs(self, chosen: Collection[datetime]) -> Iterator[list[datetime]]:
+        """The buckets chosen, those that follow one on the other together."""
+        for is_chosen, run in groupby(self, lambda moment: moment in chosen):
+            if is_chosen:
+                yield list(run)
+
     def find(self, moment: datetime) -> datetime | None:
         """The bucket that an event of that (aware) time falls into; None where it is none of these."""
         return self._by_key.get(self._key(moment))
@@ -69,11 +76,14 @@ class Buckets:
         first, last = min(chosen), max(chosen)
         return type(self)((moment for moment in self if first <= moment <= last), self.interval, self.timezone)
 
-    def requests(self) -> list[QuantitiesRequest]:
-        """The requests that give every bucket's quantity: of 168 hours each, 366 days, 53 weeks, ..."""
+    def requests(self, chosen: Collection[datetime] | None = None) -> list[QuantitiesRequest]:
+        """The requests that give the quantity of every bucket: of 168 hours each, 366 days, 53 weeks, ...
+
+        :param chosen: the buckets whose quantities are wanted, if not all; some between them come along.
+        """
         longest = timedelta(days=INTERVAL_DAYS[self.interval])
         parts: list[list[datetime]] = []
-        for moment in self:
+        for moment in self if chosen is None else sorted(chosen):
             if not parts or moment - parts[-1][0] >= longest:
                 parts.append([])
             parts[-1].append(moment)

@@ -87,15 +87,21 @@ class Quantities:
             tally = tallies[customer] = self.meter.aggregation.tally()
         tally.add(value)
 
+    def forget(self, bucket: datetime) -> None:
+        """Drops what there is of a bucket."""
+        self._tallies.pop(bucket, None)
+
     @property
     def customers(self) -> set[Customer]:
         """The customers whose events the meter takes, where they are told apart."""
         return {customer for tallies in self._tallies.values() for customer in tallies if customer is not None}
 
-    def tally(self, bucket: datetime, customer: Customer | None = None) -> Tally:
-        """What there is of a bucket, of one customer or of all; an empty tally where there is nothing."""
+    def tally(self, bucket: datetime, *customers: Customer) -> Tally:
+        """What there is of a bucket, of some customers or of all; an empty tally where there is nothing."""
         tallies = self._tallies.get(bucket, {})
-        return self._merged(tallies.values()) if customer is None else tallies.get(customer) or self._merged([])
+        return self._merged(
+            tallies.values() if not customers else (tallies[one] for one in customers if one in tallies)
+        )
 
     def total(self) -> Tally:
         """What there is of all buckets and customers.
@@ -126,12 +132,12 @@ def evaluate(
     events: Iterable[Event],
     buckets: Buckets,
     *,
-    by: Callable[[Event], Customer] | None = None,
+    by: Callable[[Event], Customer | None] | None = None,
 ) -> list[Quantities]:
     """The quantities of each meter, in one pass over the events.
 
     :param events: as the API lists them, each once, in any order; those of no bucket are passed over.
-    :param by: tells customers apart, as :func:`customer_of` does.
+    :param by: tells customers apart, as :func:`customer_of` does; None for the events of all that need no telling.
     """
     results = [Quantities(meter, buckets) for meter in meters]
     for event in events:
@@ -150,6 +156,7 @@ class Difference:
     :param events: how many events the rule took.
     :param ours: the quantity that the rule makes of them.
     :param polar: the quantity that Polar gives.
+    :param slack: by how much ``ours`` may differ with the order of adding floats.
     """
 
     meter: Meter
@@ -158,17 +165,28 @@ class Difference:
     events: int
     ours: float
     polar: float
+    slack: float = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """How far sums that are made of both quantities may be apart and still be one.
+
+        How many events Polar's is of is not known here, so that its last digits are given away.
+        """
+        return 4 * self.slack + 1e-12 * max(abs(self.ours), abs(self.polar))
 
 
 def compare(ours: Quantities, polar: Mapping[datetime, float], *, customer: Customer | None = None) -> list[Difference]:
     """The buckets in which the quantities differ, by more than the order of adding floats can explain.
 
-    :param polar: Polar's quantity of each bucket (:meth:`Buckets.by_bucket`), requested for the same customer.
+    :param polar: Polar's quantity of each bucket to compare, requested for the same customer.
     :param customer: compares this one's events; None for those of all.
     """
     differences = []
-    for bucket in ours.buckets:
-        tally = ours.tally(bucket, customer)
-        if abs(tally.quantity - polar[bucket]) > tally.slack:
-            differences.append(Difference(ours.meter, bucket, customer, tally.events, tally.quantity, polar[bucket]))
+    for bucket, quantity in polar.items():
+        tally = ours.tally(bucket, *([] if customer is None else [customer]))
+        if not tally.agrees_with(quantity):
+            differences.append(
+                Difference(ours.meter, bucket, customer, tally.events, tally.quantity, quantity, tally.slack)
+            )
     return differences

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from airflow_provider_polar.exceptions import PolarRateLimitError
 
 _FIRST, _LONGEST = 5.0, 600.0
+_JITTER = 0.05
+_SHORTEST = 1 - 0.5 / (1 - _JITTER)
+"""What the nearest tick leaves of a pause of one interval at least, whatever its jitter."""
 
 
 @dataclass(slots=True)
@@ -28,10 +31,12 @@ class Cadence:
     def to_tick(self, pause: float, now: float) -> float:
         """A pause, made longer or shorter, by half an interval at most, to end when others of this interval end, too.
 
+        One that is shorter than the interval stays as it is where the tick would leave too little of it.
+
         :param now: in the seconds of a clock that they share.
         """
         aligned = round((now + pause) / self.interval) * self.interval - now
-        return aligned if aligned >= pause / 2 else pause
+        return aligned if aligned >= _SHORTEST * pause else pause
 
     def after_poll(self) -> float:
         """Seconds to wait after a response."""
@@ -52,4 +57,4 @@ class Cadence:
 
 
 def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.95, 1.05)  # noqa: S311
+    return seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311

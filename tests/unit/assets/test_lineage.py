@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_polar.assets.lineage import events_dataset, export_lineage, ingest_lineage, storage_dataset
+from airflow_provider_polar.assets.lineage import (
+    events_dataset,
+    export_lineage,
+    ingest_lineage,
+    storage_dataset,
+    verify_lineage,
+)
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 
 
@@ -68,3 +74,15 @@ class TestFacets:
         assert (read.namespace, read.name) == ("s3://b", "usage.jsonl")
         assert (written.namespace, written.name) == ("polar://acme", "events")
         assert written.outputFacets["outputStatistics"].rowCount == 7
+
+    @pytest.mark.parametrize(
+        ("source", "dataset"), [(None, ("polar://acme", "events")), ("s3://b/lake", ("s3://b", "lake"))]
+    )
+    def test_of_a_verification(self, source: str | None, dataset: tuple[str, str]) -> None:
+        lineage = verify_lineage("acme", source, {"events": 5, "report": "s3://b/report.jsonl"})
+        (read,), (written,) = lineage.inputs, lineage.outputs
+        assert (read.namespace, read.name) == dataset
+        assert read.inputFacets["dataQualityMetrics"].rowCount == 5
+        assert (written.namespace, written.name) == ("s3://b", "report.jsonl")
+        assert not written.outputFacets
+        assert not verify_lineage("acme", source, {"events": 5, "report": None}).outputs

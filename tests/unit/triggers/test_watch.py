@@ -80,7 +80,7 @@ class Running:
 
     async def ids(self, number: int) -> list[str]:
         """So many delivered ids."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(payload["count"] for payload in self.payloads) < number:
                 await asyncio.sleep(0.01)
         return [event for payload in self.payloads for event in payload["ids"]]
@@ -248,7 +248,7 @@ async def until_stored(stored: dict[str, Any], known: int) -> None:
     """Until stored cursors know so many events."""
     from airflow_provider_polar.engine.waiting.cursor import WatchCursor
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while sum(len(WatchCursor.from_dict(value).known) for value in cursors(stored)) < known:
             await asyncio.sleep(0.01)
 
@@ -412,7 +412,7 @@ async def test_a_start_that_is_given_later_has_its_effect(polar_server: LocalPol
     second = Triggerer()
     running = second.run(trigger(start=start), "orders")
     await running_delivers(running, older)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while cursors(stored)[0]["origin"] != start.replace("+00:00", "Z"):
             await asyncio.sleep(0.01)
     await second.kill()
@@ -495,7 +495,7 @@ async def test_a_store_that_hangs_does_not_hold_up_the_end(
     monkeypatch.setattr(AssetStateStoreAccessor, "aset", lambda *args: asyncio.Event().wait())
     paid(polar_server)
     await watcher.ids(1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running.kill()
 
 
