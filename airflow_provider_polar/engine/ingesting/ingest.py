@@ -24,9 +24,9 @@ from airflow_provider_polar.engine.ingesting.identity import Identities
 from airflow_provider_polar.engine.ingesting.journal import Batch, Journal
 from airflow_provider_polar.engine.ingesting.options import IngestOptions
 from airflow_provider_polar.engine.ingesting.parents import missing_parents
-from airflow_provider_polar.engine.ingesting.places import KEPT_PROBLEMS, Flaws
 from airflow_provider_polar.engine.ingesting.preparation import Preparation, ToEvent
 from airflow_provider_polar.engine.ingesting.progress import Memory, Progress
+from airflow_provider_polar.engine.ingesting.refusals import refuse_changed, refuse_conflicts, refuse_invalid
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.snapshot import Counts, Snapshot
 from airflow_provider_polar.engine.ingesting.sources import Row
@@ -34,7 +34,6 @@ from airflow_provider_polar.exceptions import (
     EventProblem,
     PolarApiError,
     PolarDestinationError,
-    PolarIdentityConflictError,
     PolarIngestIncompleteError,
     PolarInvalidEventsError,
     PolarSourceError,
@@ -212,15 +211,14 @@ class Ingest:
     ) -> None:
         """Reads, checks and identifies the rows; raises where they are not to be sent."""
         preparation.read(rows, self._offering(dispatcher, preparation.rejected, frozen=frozen))
-        if preparation.conflicts:
-            raise self._conflict(preparation, dispatcher)
-        self._refuse_if_changed(preparation)
-        self._refuse_if_invalid(preparation)
+        refuse_conflicts(preparation, dispatcher.settle, self._log)
+        refuse_changed(preparation, self._options, self._log)
+        refuse_invalid(preparation, self._options, self._log)
         parents = {} if self._options.dry_run else self._missing_parents(identities, dispatcher)
         for orphan, reason in preparation.journal.release(parents):
             event = msgspec.json.decode(orphan.payload)
             preparation.rejected.add(orphan.place, [EventProblem("parent_id", reason)], event)
-        self._refuse_if_invalid(preparation)
+        refuse_invalid(preparation, self._options, self._log)
 
     def _offering(self, dispatcher: Dispatcher, rejected: RejectedRows, *, frozen: bool) -> Callable[[Batch], None]:
         """What to do with a batch while rows are still read."""
@@ -235,48 +233,6 @@ class Ingest:
             dispatcher.offer(batch)
 
         return offer
-
-    def _refuse_if_invalid(self, preparation: Preparation) -> None:
-        rejected = preparation.rejected
-        invalid = len(rejected) - len(preparation.changed)
-        if not invalid or self._options.skips:
-            return
-        self._tell_rows("Invalid", rejected.rows)
-        verb = "is" if invalid == 1 else "are"
-        raise PolarInvalidEventsError(
-            f"{invalid:,} of {number_of(preparation.rows, 'row')} {verb} invalid; nothing has been sent. "
-            f"The first problems: {rejected.rows}. Fix them, or set them aside with on_invalid='skip'",
-            problems=rejected.rows.problems,
-        )
-
-    def _refuse_if_changed(self, preparation: Preparation) -> None:
-        changed = preparation.changed
-        if not changed:
-            return
-        self._tell_rows("Sent earlier with other content, so not billed again", changed)
-        if self._options.on_changed == "skip":
-            return
-        raise PolarIdentityConflictError(
-            f"{len(changed):,} of {number_of(preparation.rows, 'row')} had other content when an earlier run sent "
-            f"them, which Polar keeps; nothing has been sent. The first of them: {changed}. Bill what has changed "
-            "under a key of its own, or leave such rows out with on_changed='skip'",
-            problems=changed.problems,
-        )
-
-    def _conflict(self, preparation: Preparation, dispatcher: Dispatcher) -> PolarIdentityConflictError:
-        conflicts = preparation.conflicts
-        self._tell_rows("With the external_id of another row", conflicts)
-        verb = "carries" if len(conflicts) == 1 else "carry"
-        return PolarIdentityConflictError(
-            f"{number_of(len(conflicts), 'row')} {verb} the external_id of another row with different content, "
-            f"and Polar would keep the first and silently drop the other: {conflicts}. "
-            f"{dispatcher.settle()}. Give them different ids",
-            problems=[*conflicts.problems, *preparation.rejected.rows.problems][:KEPT_PROBLEMS],
-        )
-
-    def _tell_rows(self, what: str, rows: Flaws) -> None:
-        for line in rows.lines():
-            self._log.error("%s: %s", what, line)
 
     def _published(self, rejected: RejectedRows) -> str:
         """Of a failed ingest, too, the rejected rows are written; where they are, in words."""
