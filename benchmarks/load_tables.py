@@ -1,8 +1,8 @@
 """Events a second into a table of each database, and beside them dlt loading the same, where it is installed.
 
-``python -m benchmarks.load_tables [EVENTS]`` exports so many events (default 100,000) from the local Polar, once as jsonl
-and once as parquet, and loads them, a window a day, into SQLite, DuckDB and, where they are installed, PostgreSQL
-and MariaDB. What is timed is the load alone, the creation of the table included.
+``python -m benchmarks.load_tables [EVENTS]`` exports so many events (default 100,000) from the local Polar, once as
+jsonl and once as parquet, and loads them, a window a day, into SQLite, DuckDB and, where they are installed,
+PostgreSQL and MariaDB. What is timed is the load alone, the creation of the table included.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def load(connect: Connect, windows: list[ExportedWindow], table: str) -> float:
 
 
 def dlt_load(polar: LocalPolar, folder: Path) -> float | None:
-    """The same events by dlt's REST source, from the server into DuckDB: reading is in its time, for it cannot be apart."""
+    """The same events by dlt's REST source, from the server into DuckDB: the time of reading cannot be told apart."""
     try:
         import dlt
         from dlt.sources.rest_api import rest_api_source
@@ -158,9 +158,8 @@ def main(number: int) -> None:
                     f"  into {title}: {number / seconds:,.0f} events a second ({seconds:.1f} s), "
                     f"the same again {again:.2f} s"
                 )
-        print(
-            f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, the local Polar's included"
-        )
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"peak memory {megabytes:,.0f} MB, the local Polar's included")
         seconds_of_dlt = dlt_load(polar, folder)
         if seconds_of_dlt is None:
             print("dlt is not installed")

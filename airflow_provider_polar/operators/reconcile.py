@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.reading.reader import CompleteReader
     from airflow_provider_polar.engine.window import EventWindow
 
-_TOLD = 10
-"""Ids of a kind that the log tells of a window."""
-
 
 class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     """Compares every exported window in a range of time with what Polar has now.
@@ -46,11 +43,12 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
 
     Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those that are not: ``start``,
     ``end``), ``incomplete`` (those whose manifest says that events are missing, or is torn) and ``missing`` (spans of
-    the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``differences`` (of each export
-    that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new`` and ``different``, the first
-    hundred ``ids`` of each, and in how many events each of the ``fields`` has another value) and ``report``. With
-    ``on_difference="export"`` also ``exported``: ``start``, ``end``, ``manifest`` and ``rows`` of each export made
-    again.
+    the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``report`` (its path) and
+    ``differences``: of each export that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new``
+    and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of the ``fields`` has
+    another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that Polar counts and
+    does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``: ``start``, ``end``,
+    ``manifest`` and ``rows`` of each export made again.
 
     :param on_difference: ``fail`` if a window has changed, is incomplete or is missing; ``warn``; or ``export`` those
         that have changed or are incomplete again, each in the layouts that it has, and fail only for what is left: a
@@ -63,6 +61,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         the digest of the ids is the manifest's is done, and its files are not read.
     :param report_path: a file for every event that differs, as JSON lines: ``start``, ``end``, ``manifest``, ``id``,
         ``difference``, ``fields``. Written whole, and only with ``deep`` (templated).
+    :param report_conn_id: Airflow connection of its store (templated).
     :raises PolarIncompleteError: windows have changed, are incomplete or are missing; a retry helps once they are
         exported.
     """
@@ -73,6 +72,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         "destination_conn_id",
         "deep",
         "report_path",
+        "report_conn_id",
     )
 
     def __init__(
@@ -83,6 +83,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         deep: bool | float | str = False,
         compare_content: bool = True,
         report_path: str | ObjectStoragePath | None = None,
+        report_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +92,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         self.deep = deep
         self.compare_content = compare_content
         self.report_path = report_path
+        self.report_conn_id = report_conn_id
         self._check()
 
     def _parsers(self) -> dict[str, Parser]:
@@ -131,7 +133,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "missing": [window.to_dict() for window in found.unexported],
         }
         if self._parsed("deep"):
-            self._tell(deep)
             differences = [difference.to_dict() for difference in deep.differences]
             result |= {"deep": deep.windows, "differences": differences, "report": report}
         if self.on_difference == "export":
@@ -149,7 +150,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _report_file(self) -> ObjectStoragePath | None:
         if self.report_path is None:
             return None
-        return storage_path(self.report_path, self.destination_conn_id, "report_path")
+        return storage_path(self.report_path, self.report_conn_id, "report_path")
 
     def _is_equal(self, context: Context, reader: CompleteReader, deep: DeepComparison) -> IsEqual:
         """How each window is compared: deep if it is its turn in this run, else by count."""
@@ -185,14 +186,6 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             yield self._window_export(
                 reader, directory, name.window, filters, manifest.layout, on_incomplete=on_incomplete
             )
-
-    def _tell(self, deep: DeepComparison) -> None:
-        self.log.info("%s compared event by event", number_of(deep.windows, "window"))
-        for difference in deep.differences:
-            self.log.warning("%s", difference)
-            for kind, ids in difference.ids.items():
-                more = difference.events[kind] - len(ids[:_TOLD])
-                self.log.warning("%s: %s%s", kind, ", ".join(ids[:_TOLD]), f" and {more:,} more" if more else "")
 
     def _report(self, found: Comparison, where: str) -> None:
         self.log.info("%s in %s are as Polar has them", number_of(len(found.equal), "window"), where)

@@ -224,7 +224,8 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """Renders a value as every operator does, and keeps rendered events from being shown."""
         rendered = super().render_template(content, *args, **kwargs)
-        return _Events(rendered) if content is self.events and not isinstance(rendered, _Events) else rendered
+        is_events = content is not None and content is self.events
+        return _Events(rendered) if is_events and not isinstance(rendered, _Events) else rendered
 
     def _sent(self, meters: Sequence[Meter], buckets: Buckets) -> Sent:
         """What was sent, as far as that is to be compared."""

@@ -43,8 +43,11 @@ def programs_of_mariadb() -> list[str] | None:
 
 
 @contextmanager
-def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
-    """Starts a server on a free port, as the user ``mysql`` where the tests are root."""
+def mariadb_server(server: str, install: str, client: str, *options: str) -> Iterator[MariaDb]:
+    """Starts a server on a free port, as the user ``mysql`` where the tests are root.
+
+    :param options: of the server, besides.
+    """
     user = "mysql" if os.getuid() == 0 else None
     with tempfile.TemporaryDirectory(prefix="mariadb-", ignore_cleanup_errors=True) as name:
         home, data = Path(name), Path(name) / "data"
@@ -73,6 +76,7 @@ def mariadb_server(server: str, install: str, client: str) -> Iterator[MariaDb]:
             ),
             *("--bind-address=127.0.0.1", f"--port={port}", f"--log-error={log}", "--skip-name-resolve"),
             "--innodb-flush-log-at-trx-commit=0",
+            *options,
         ]
         process = subprocess.Popen(command, cwd=home, user=user, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         running = MariaDb(client, home / "socket", "127.0.0.1", port)

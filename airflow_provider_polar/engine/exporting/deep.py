@@ -35,7 +35,10 @@ CHANGING = ("customer", "label", "child_count")
 _COMPARED = tuple(name for name in EVENT_FIELDS if name not in ("id", *CHANGING))
 _DIGEST = 8
 _LISTED, _EXPORTED = 0, 1
-_KEPT_IDS = 100
+_KEPT_IDS = 1000
+"""Ids that are kept of all differences: they are to fit into a task's result."""
+_TOLD_IDS = 10
+"""Ids of a kind that the log tells of a window."""
 
 Kind = Literal["gone", "new", "different"]
 """Of an event: the export has it and Polar lists it no more; the reverse; a field has another value."""
@@ -52,7 +55,7 @@ class Difference:
     :param counted: what Polar counts now, where that is not what the manifest says; it may count events twice.
     :param not_given: events that Polar counts now and does not give.
     :param events: how many events differ, by kind; empty where the files have no ids and only their digest tells.
-    :param ids: the first hundred of each kind.
+    :param ids: those that are kept, by kind.
     :param fields: in how many events each field has another value.
     :param damaged: what is wrong with the files, if they are not what the manifest says.
     """
@@ -66,12 +69,11 @@ class Difference:
     fields: Counter[str] = field(default_factory=Counter)
     damaged: str | None = None
 
-    def add(self, kind: Kind, event_id: str) -> None:
-        """Counts one event that differs."""
+    def add(self, kind: Kind, event_id: str, *, keep: bool) -> None:
+        """Counts one event that differs, and keeps its id or not."""
         self.events[kind] += 1
-        ids = self.ids.setdefault(kind, [])
-        if len(ids) < _KEPT_IDS:
-            ids.append(event_id)
+        if keep:
+            self.ids.setdefault(kind, []).append(event_id)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -105,7 +107,7 @@ class DeepComparison:
 
     A window is read in one pass, like a slice of an export: at the request budgets that Polar gives, reading several
     slices at once would be no faster. Its ids and a digest of each field pass through a temporary database on the
-    worker's disk (about 300 bytes an event), so memory stays flat.
+    worker's disk (about 250 bytes an event), so memory stays flat.
 
     :param content: compare the fields of events, too, and not only the ids; where the ids have the manifest's digest,
         files are not even read otherwise.
@@ -125,7 +127,7 @@ class DeepComparison:
     ) -> None:
         self.reader, self.directory, self.content = reader, directory, content
         self.differences: list[Difference] = []
-        self.windows = 0
+        self.windows = self._ids = 0
         self._report = report
 
     def is_equal(self, window: EventWindow, manifests: Manifests) -> bool:
@@ -144,6 +146,10 @@ class DeepComparison:
                 f"the worker's own disk refuses the temporary database of a deep comparison of {window}: {error}. Make "
                 "room there, or set TMPDIR to another disk; a retry compares the windows again"
             ) from error
+        for difference in differing:
+            log.warning("%s", difference)
+            for kind, ids in difference.ids.items():
+                log.warning("%s of these: %s", kind, ", ".join(ids[:_TOLD_IDS]))
         self.differences += differing
         return not differing
 
@@ -207,7 +213,8 @@ class DeepComparison:
             kind: Kind = "new" if last == _LISTED else "gone" if first == _EXPORTED else "different"
             if kind == "different" and not fields:
                 continue
-            found.add(kind, event_id)
+            found.add(kind, event_id, keep=self._ids < _KEPT_IDS)
+            self._ids += 1
             found.fields.update(fields)
             where = {**found.window.to_dict(), "manifest": found.manifest}
             self._report({**where, "id": event_id, "difference": kind, "fields": fields})

@@ -89,7 +89,7 @@ class Database:
         return sql.replace(P, self._mark or "")
 
     def bound(self, value: Any) -> Any:
-        """A value as the driver takes it."""
+        """A moment, or whatever else stands in a statement, as the driver takes it."""
         return value
 
     def quote(self, name: str | TableName) -> str:
@@ -169,7 +169,7 @@ class Database:
 
     # Staging
 
-    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
+    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[list[Any]]) -> str:
         """Puts rows into a table of this session's own; its name for statements.
 
         :param table: where they will go: the columns of the stage have its types.
@@ -186,13 +186,15 @@ class Database:
     def _new_stage(self, stage: str, like: str) -> None:
         self.run(f"CREATE TEMPORARY TABLE {stage} AS {like}")
 
-    def _fill(self, stage: str, columns: Sequence[Column], rows: list[Sequence[Any]]) -> None:
+    def _fill(self, stage: str, columns: Sequence[Column], rows: list[list[Any]]) -> None:
         marks = ", ".join([P] * len(columns))
         insert = f"INSERT INTO {stage} ({self.listed(columns)}) VALUES ({marks})"
+        moments = [number for number, column in enumerate(columns) if column.kind == "timestamp"]
+        for row in rows:
+            for number in moments:
+                row[number] = self.bound(row[number])
         with self._cursor() as cursor:
-            cursor.executemany(
-                self._written(insert, len(columns)), [[self.bound(value) for value in row] for row in rows]
-            )
+            cursor.executemany(self._written(insert, len(columns)), rows)
 
     def _staged(self, stage: str) -> None:
         """Readies the stage, once it is filled."""

@@ -70,7 +70,7 @@ class DuckDb(Database):
         self.run("BEGIN TRANSACTION")
         return True
 
-    def _fill(self, stage: str, columns: Sequence[Column], rows: list[Sequence[Any]]) -> None:
+    def _fill(self, stage: str, columns: Sequence[Column], rows: list[list[Any]]) -> None:
         with tempfile.TemporaryDirectory(prefix="polar-load-") as folder:
             path = os.path.join(folder, "rows.csv")
             with using_local_disk(folder), open(path, "wb") as file:

@@ -104,7 +104,7 @@ class MySql(Database):
         if name:
             self.run(f"SELECT RELEASE_LOCK({P})", [name])
 
-    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
+    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[list[Any]]) -> str:
         stage = super().stage(table, columns, rows)
         self.commit()
         return stage

@@ -68,7 +68,7 @@ class Postgres(Database):
     def _new_stage(self, stage: str, like: str) -> None:
         self.run(f"CREATE TEMPORARY TABLE {stage} ON COMMIT DROP AS {like}")
 
-    def _fill(self, stage: str, columns: Sequence[Column], rows: list[Sequence[Any]]) -> None:
+    def _fill(self, stage: str, columns: Sequence[Column], rows: list[list[Any]]) -> None:
         copy, content = f"COPY {stage} ({self.listed(columns)}) FROM STDIN (FORMAT csv)", csv_rows(rows)
         with self._cursor() as cursor:
             if hasattr(cursor, "copy_expert"):  # psycopg2

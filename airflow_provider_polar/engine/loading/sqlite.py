@@ -69,7 +69,7 @@ class Sqlite(Database):
             self.run(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
         return True
 
-    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
+    def stage(self, table: TableName, columns: Sequence[Column], rows: Iterable[list[Any]]) -> str:
         # In a transaction of its own, which touches no other file than that of temporary tables.
         self.run("BEGIN")
         stage = super().stage(table, columns, rows)

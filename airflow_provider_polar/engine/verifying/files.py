@@ -1,12 +1,13 @@
-"""The files of exports against Polar's list: by count, and where that differs by id."""
+"""The files of exports against Polar's list, by id."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
-from airflow_provider_polar.engine.metering.filters import Event
+from airflow_provider_polar.engine.metering.filters import Event, time_of
 from airflow_provider_polar.engine.metering.quantities import Customer, Meter, customer_of
 from airflow_provider_polar.engine.verifying.bucketed import BucketedWindow
 from airflow_provider_polar.engine.verifying.differences import Kind, UsageDifference
@@ -14,23 +15,38 @@ from airflow_provider_polar.engine.verifying.exported import ExportedEvents
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 
 
-def compare_files(
-    place: BucketedWindow,
-    meters: Sequence[Meter],
-    exported: ExportedEvents,
-    listed: ListedEvents,
-    held: Mapping[datetime, int],
-    suspects: Collection[datetime],
-) -> list[UsageDifference]:
-    """What only the files or only the list has.
+class IdSums:
+    """Which events there are, by bucket: sums of their ids' digests, in any order, which only equal sets share.
 
-    :param held: the events that the files hold, by bucket.
-    :param suspects: buckets to compare in any case, besides those that Polar counts otherwise.
+    As each digest counts 2^256 besides, sets of different sizes differ whatever their ids are.
     """
-    chosen = {*suspects, *miscounted(list(place.buckets), held, lambda run: listed.count(place.span(run)))}
+
+    def __init__(self) -> None:
+        self._sums: dict[datetime, int] = defaultdict(int)
+
+    def add(self, bucket: datetime, event: Event) -> None:
+        """Takes one more event."""
+        digest = hashlib.sha256(event["id"].encode()).digest()
+        self._sums[bucket] += int.from_bytes(b"\1" + digest)
+
+    def differing(self, other: IdSums) -> set[datetime]:
+        """The buckets in which another has other events."""
+        return {bucket for bucket, _ in self._sums.items() ^ other._sums.items()}
+
+
+def compare_files(
+    place: BucketedWindow, meters: Sequence[Meter], exported: ExportedEvents, listed: ListedEvents, ids: IdSums
+) -> list[UsageDifference]:
+    """What only the files or only the list has; reads the whole list, and holds the ids of a bucket that differs.
+
+    :param ids: which events the files hold.
+    """
+    there = IdSums()
+    for event in listed.read(place.window):
+        there.add(place.bucket_of(time_of(event)), event)
     return [
         line
-        for bucket in sorted(chosen)
+        for bucket in sorted(ids.differing(there))
         for line in compare_ids(
             bucket,
             meters,
@@ -38,25 +54,6 @@ def compare_files(
             lambda one: place.events([one], listed.read),
         )
     ]
-
-
-def miscounted(
-    buckets: Sequence[datetime], held: Mapping[datetime, int], count: Callable[[Sequence[datetime]], int]
-) -> Iterator[datetime]:
-    """The buckets of which Polar counts another number of events than the files hold.
-
-    One request where none is, and about two for each halving on the way to one that is.
-
-    :param count: what Polar counts in adjacent buckets.
-    """
-    if not buckets or count(buckets) == sum(held.get(bucket, 0) for bucket in buckets):
-        return
-    if len(buckets) == 1:
-        yield buckets[0]
-        return
-    middle = len(buckets) // 2
-    yield from miscounted(buckets[:middle], held, count)
-    yield from miscounted(buckets[middle:], held, count)
 
 
 _Read = Callable[[datetime], Iterable[Event]]

@@ -34,10 +34,6 @@ class ListedEvents:
                     reading.append(pool.submit(self._slice, slices.popleft(), self._reader))
                 yield from reading.popleft().result()
 
-    def count(self, window: EventWindow) -> int:
-        """What Polar counts in a window of whole milliseconds: one request."""
-        return self._reader.count(window)
-
     def narrowed(self, filters: Mapping[str, Any], window: EventWindow) -> list[Event]:
         """The events of a window that some filters take besides, read in one thread."""
         narrower = self._reader.filters.model_copy(update=filters)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -113,18 +114,17 @@ class SentEvents(Sent):
         """The events that an ingest of the rows stores, each once."""
         validate = EventValidator()
         # An empty name is that of a temporary database, on disk where it grows.
-        seen = sqlite3.connect("")
-        seen.execute("CREATE TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
-        for row in rows:
-            value, problems = mapping(row.value) if mapping and row.error is None else (row.value, ())
-            event, more = validate(value)
-            if row.error is not None or problems or more:
-                self._apart["invalid, so that an ingest rejects them"] += 1
-            elif "timestamp" not in event:
-                self._apart["without a timestamp, so that they count when Polar receives them"] += 1
-            elif "external_id" not in event or _is_new(seen, event["external_id"]):
-                yield {**event, "source": "user"}
-        seen.close()
+        with closing(sqlite3.connect("")) as seen:
+            seen.execute("CREATE TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
+            for row in rows:
+                value, problems = mapping(row.value) if mapping and row.error is None else (row.value, ())
+                event, more = validate(value)
+                if row.error is not None or problems or more:
+                    self._apart["invalid, so that an ingest rejects them"] += 1
+                elif "timestamp" not in event:
+                    self._apart["without a timestamp, so that they count when Polar receives them"] += 1
+                elif "external_id" not in event or _is_new(seen, event["external_id"]):
+                    yield {**event, "source": "user"}
 
     def add_listed(self, event: Event, bucket: datetime) -> None:
         whose = customer_of(event)

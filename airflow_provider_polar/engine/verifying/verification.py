@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
 from airflow_provider_polar.engine.verifying.events import EventSearch
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import compare_files
+from airflow_provider_polar.engine.verifying.files import IdSums, compare_files
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage, can_be_told
@@ -93,7 +92,8 @@ class Verification:
         self._patience = patience
         self._log = log
         self._known: set[Customer] = set()
-        self._held: Counter[datetime] = Counter()
+        self._ids = IdSums()
+        self._events = 0
         self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-verify")
 
     def run(self) -> Verdict:
@@ -101,12 +101,15 @@ class Verification:
         witness, window, buckets = self._exported or self._listed, self._place.window, self._place.buckets
         with self._pool:
             ours = evaluate(self._meters, self._seen(witness.read(window)), buckets, by=self._whose)
-            events = self._held.total()
-            self._log.info("%s read; comparing them with what Polar meters", number_of(events, "event"))
+            self._log.info("%s read; comparing them with what Polar meters", number_of(self._events, "event"))
             suspects = self._suspects(ours)
-            differences = self._of_files(suspects)
+            differences: list[UsageDifference] = []
+            if self._exported is not None:
+                differences += compare_files(self._place, self._meters, self._exported, self._listed, self._ids)
             differences += self._explained(suspects, self._gaps())
-        return Verdict(events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours))
+        return Verdict(
+            self._events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours)
+        )
 
     def _findings(self, ours: Sequence[Quantities]) -> list[Finding]:
         findings = [
@@ -119,10 +122,11 @@ class Verification:
         return [*findings, *self._sent.findings()]
 
     def _seen(self, events: Iterable[Event]) -> Iterator[Event]:
-        tells = self._exported is None or self._exported.tells_customers
         for event in self._beside_sent(events):
-            self._held[self._place.bucket_of(time_of(event))] += 1
-            if tells:
+            self._events += 1
+            if self._exported is not None:
+                self._ids.add(self._place.bucket_of(time_of(event)), event)
+            if self._exported is None or self._exported.tells_customers:
                 self._known.add(customer_of(event))
             yield event
 
@@ -130,13 +134,6 @@ class Verification:
         for event in events:
             self._sent.add_listed(event, self._place.bucket_of(time_of(event)))
             yield event
-
-    def _of_files(self, suspects: Suspects) -> list[UsageDifference]:
-        """What only the exports or only the list has."""
-        if self._exported is None:
-            return []
-        chosen = set().union(*suspects.values())
-        return compare_files(self._place, self._meters, self._exported, self._listed, self._held, chosen)
 
     def _whose(self, event: Event) -> Customer | None:
         customer = customer_of(event)

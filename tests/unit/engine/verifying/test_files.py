@@ -1,19 +1,20 @@
-"""Exports against the list: by count, then by id; and which exports hold a window."""
+"""Exports against the list, by id; and which exports hold a window."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from airflow.sdk import ObjectStoragePath
+from hypothesis import given
+from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import miscounted
+from airflow_provider_polar.engine.verifying.files import IdSums
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarSourceError
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
@@ -23,19 +24,18 @@ START = datetime(2026, 11, 2, tzinfo=UTC)
 HOURS = [START + timedelta(hours=i) for i in range(168)]
 
 
-@pytest.mark.parametrize("odd", [[], [0], [167], [3, 4, 90], list(range(168))])
-def test_the_hours_that_are_counted_otherwise(odd: list[int]) -> None:
-    held = Counter(dict.fromkeys(HOURS[::2], 5))
-    there = held + Counter(HOURS[i] for i in odd)
-    requests = 0
-
-    def count(run: Sequence[datetime]) -> int:
-        nonlocal requests
-        requests += 1
-        return sum(there[hour] for hour in run)
-
-    assert list(miscounted(HOURS, held, count)) == [HOURS[i] for i in odd]
-    assert requests <= 1 + 2 * 8 * len(odd)
+@given(st.lists(st.tuples(st.sampled_from(HOURS[:3]), st.sampled_from("abcdef")), max_size=12), st.randoms())
+def test_sums_of_ids_are_equal_for_equal_sets_in_any_order(events: list[tuple[datetime, str]], chance: Random) -> None:
+    once = list(dict.fromkeys(events))
+    ours, same, less = IdSums(), IdSums(), IdSums()
+    for hour, name in once:
+        ours.add(hour, {"id": name})
+    for hour, name in chance.sample(once, len(once)):
+        same.add(hour, {"id": name})
+    for hour, name in once[1:]:
+        less.add(hour, {"id": name})
+    assert ours.differing(same) == set()
+    assert ours.differing(less) == less.differing(ours) == {hour for hour, _ in once[:1]}
 
 
 @pytest.fixture
