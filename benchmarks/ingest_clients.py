@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 Job = dict[str, Any]
@@ -38,7 +37,7 @@ def _batches(job: Job) -> Iterator[list[dict[str, Any]]]:
 
 def _adapter(name: str) -> Any:
     """What the acceptance suite has of a client, loaded by its path, for its name may be that of a package."""
-    return SimpleNamespace(**runpy.run_path(str(ADAPTERS / f"{name}.py")))
+    return runpy.run_path(str(ADAPTERS / "run.py"))["load"](name)
 
 
 def ours(job: Job) -> None:

@@ -78,8 +78,7 @@ class Run:
         return self._read("sync", start, end, "--state", str(self._state))
 
     def _read(self, command: str, start: datetime, end: datetime, *more: str) -> list[Event]:
-        window = [f"--{name}={_text(moment)}" for name, moment in (("start", start), ("end", end))]
-        output = self._run([command, *window, *more])
+        output = self._run([command, "--start", _text(start), "--end", _text(end), *more])
         try:
             return [json.loads(line) for line in output.splitlines() if line.strip()]
         except ValueError:

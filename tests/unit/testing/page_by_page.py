@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.client
 import json
@@ -26,19 +27,23 @@ def receive(request: urllib.request.Request) -> Any:
         return json.load(response)
 
 
-def main(command: str, *options: str) -> int:
-    if command == "ingest":
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command")
+    for option in ("--start", "--end", "--state"):
+        parser.add_argument(option)
+    given = parser.parse_args()
+    if given.command == "ingest":
         events = [json.loads(line) for line in sys.stdin]
         while batch := events[:1000]:
             send("/v1/events/ingest", json.dumps({"events": batch}).encode())
             del events[:1000]
         return 0
-    if command != "list":
+    if given.command != "list":
         return 3
-    window = dict(option.removeprefix("--").split("=") for option in options)
     page = pages = 1
     while page <= pages:
-        bounds = {"start_timestamp": window["start"], "end_timestamp": window["end"]}
+        bounds = {"start_timestamp": given.start, "end_timestamp": given.end}
         query = urllib.parse.urlencode({**bounds, "limit": 100, "sorting": "timestamp", "page": page})
         response = send(f"/v1/events/?{query}")
         for event in response["items"]:
@@ -48,4 +53,4 @@ def main(command: str, *options: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

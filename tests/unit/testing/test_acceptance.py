@@ -25,7 +25,7 @@ from airflow_provider_polar.testing.acceptance.other_hosts import OtherHosts
 from airflow_provider_polar.testing.acceptance.table import Result, table
 from airflow_provider_polar.testing.acceptance.trap import TRAPS, Run, Verdict, judged, spring
 from airflow_provider_polar.testing.acceptance.traps.contents import described, filled
-from tests.paths import DATA
+from tests.paths import DATA, ROOT
 
 PAGE_BY_PAGE = f"{sys.executable} {Path(__file__).with_name('page_by_page.py')}"
 
@@ -214,6 +214,13 @@ class TestProgram:
             program.main(["--help"])
         told = capsys.readouterr().out
         assert all(name in told and str(function.__doc__) in told for name, function in TRAPS.items())
+
+
+def test_the_page_tells_of_every_trap() -> None:
+    page = (ROOT / "docs" / "acceptance.md").read_text()
+    for name, function in TRAPS.items():
+        assert f"| `{name}` | {function.__doc__} |" in page
+    assert all(f"`{name}`" in page for name in PEERS)
 
 
 class TestDescription:

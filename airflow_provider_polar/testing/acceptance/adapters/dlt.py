@@ -49,8 +49,12 @@ def load(base_url: str, token: str, start: str, end: str, folder: str, state: st
     pipeline.run(source, loader_file_format="jsonl")
 
 
-def _loaded(folder: str) -> Iterator[dict[str, Any]]:
-    for path in Path(folder, "out", "events", "events").rglob("*.jsonl*"):
+def _files(folder: str) -> set[Path]:
+    return set(Path(folder, "out", "events", "events").rglob("*.jsonl*"))
+
+
+def _rows(files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    for path in sorted(files):
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         for row in map(json.loads, content.splitlines()):
             yield {name: value for name, value in row.items() if not name.startswith("_dlt")}
@@ -60,14 +64,15 @@ def list_events(base_url: str, token: str, start: str, end: str) -> Iterator[dic
     """The rows of the files."""
     with _temporary() as folder:
         load(base_url, token, start, end, folder)
-        yield from _loaded(folder)
+        yield from _rows(_files(folder))
 
 
 def sync(base_url: str, token: str, start: str, end: str, state: str) -> Iterator[dict[str, Any]]:
-    """The rows of the files of an incremental load."""
-    with _temporary() as folder:
-        load(base_url, token, start, end, folder, state)
-        yield from _loaded(folder)
+    """The rows of the files that an incremental load adds; dlt forgets its state with the files."""
+    before = _files(state)
+    with _temporary():
+        load(base_url, token, start, end, state, f"{state}/state")
+    yield from _rows(_files(state) - before)
 
 
 def ingest(base_url: str, token: str, events: Iterable[dict[str, Any]]) -> None:

@@ -24,7 +24,8 @@ def load(name: str) -> Any:
     spec = spec_from_file_location(f"adapter_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
-    module = module_from_spec(spec)
+    # A client may look for the module of a function of the adapter.
+    module = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 from airflow_provider_polar.testing.acceptance.trap import HOUR, Run, Verdict, ids, judged, trap
+from airflow_provider_polar.testing.faults import RequestRecord
 
 _MICROSECOND = timedelta(microseconds=1)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -70,6 +71,6 @@ def rows_left_out(run: Run) -> Verdict:
     return judged(due, ids(run.read()))
 
 
-def _full(record: object) -> bool:
+def _full(record: RequestRecord) -> bool:
     """Whether a request is for whole pages, and not for a count alone."""
-    return ("limit", "1") not in record.params  # type: ignore[attr-defined]
+    return ("limit", "1") not in record.params
