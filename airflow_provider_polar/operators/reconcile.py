@@ -158,7 +158,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         from airflow_provider_polar.windows.turns import is_due, turn_of
 
         by_count, share = counts_are_equal(reader, self.compare_by), self._parsed("deep")
-        turn = turn_of(context) if 0 < share < 1 else 0
+        turn = turn_of(context, share) if 0 < share < 1 else 0
 
         def is_equal(window: EventWindow, manifests: Manifests) -> bool:
             return (deep.is_equal if share and is_due(window, turn, share) else by_count)(window, manifests)
