@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.operators._base import PolarDirectoryOperator, PolarWindowOperator, in_words, some
-from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.operators._storage import check_report_path, storage_path
 from airflow_provider_polar.parameters import Parser, is_templated, number, one_of, optional
 from airflow_provider_polar.wording import number_of
 
@@ -100,7 +100,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "on_difference": one_of("fail", "warn", "export"),
             "compare_by": optional(one_of("name", "hour")),
             "deep": _share,
-            "report_path": optional(check_path),
+            "report_path": optional(check_report_path),
         }
 
     def _check_together(self) -> None:

@@ -277,6 +277,9 @@ def test_impossible_parameters_are_refused_at_parse_time() -> None:
         make(compare_by="customer")
     with pytest.raises(PolarConfigurationError, match="report_path"):
         make(report_path="/reports/x.jsonl")
+    for path in ("/x/report.manifest.json", "/x/"):
+        with pytest.raises(PolarConfigurationError, match=r"report_path is .*the path of a file"):
+            make(deep=True, report_path=path)
     make(deep="{{ params.deep }}", report_path="/reports/x.jsonl")
     make(deep="0.05")
 
