@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.reading.reader import CompleteReader
     from airflow_provider_polar.engine.window import EventWindow
 
+_KEPT_DIFFERENCES = 100
+"""Exports of which the result tells how they differ: it is to fit into Airflow's database."""
+
 
 class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     """Compares every exported window in a range of time with what Polar has now.
@@ -44,11 +47,11 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those that are not: ``start``,
     ``end``), ``incomplete`` (those whose manifest says that events are missing, or is torn) and ``missing`` (spans of
     the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``report`` (its path) and
-    ``differences``: of each export that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new``
-    and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of the ``fields`` has
-    another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that Polar counts and
-    does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``: ``start``, ``end``,
-    ``manifest`` and ``rows`` of each export made again.
+    ``differences``: of the first hundred exports that differ ``start``, ``end``, ``manifest``, how many events are
+    ``gone``, ``new`` and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of
+    the ``fields`` has another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that
+    Polar counts and does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``:
+    ``start``, ``end``, ``manifest`` and ``rows`` of each export made again.
 
     :param on_difference: ``fail`` if a window has changed, is incomplete or is missing; ``warn``; or ``export`` those
         that have changed or are incomplete again, each in the layouts that it has, and fail only for what is left: a
@@ -133,7 +136,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "missing": [window.to_dict() for window in found.unexported],
         }
         if self._parsed("deep"):
-            differences = [difference.to_dict() for difference in deep.differences]
+            differences = [difference.to_dict() for difference in deep.differences[:_KEPT_DIFFERENCES]]
             result |= {"deep": deep.windows, "differences": differences, "report": report}
         if self.on_difference == "export":
             differing = [one for one in exports if one.window in {*found.changed, *found.incomplete}]
