@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDifferenceError
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarReportLink, show_report
 from airflow_provider_polar.operators._base import PolarWindowOperator
-from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.operators._storage import check_path, check_report_path, storage_path
 from airflow_provider_polar.operators.ingest import _check_source, _Events, _mapping, _unshown, rendered_events
 from airflow_provider_polar.parameters import Parser, is_nothing, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
@@ -148,7 +148,7 @@ class PolarVerifyUsageOperator(PolarWindowOperator):
             "source": optional(_check_source),
             "mapping": optional(_mapping),
             "destination": optional(check_path),
-            "report_path": optional(check_path),
+            "report_path": optional(check_report_path),
             "on_difference": one_of("fail", "warn"),
             "max_concurrency": positive_count,
         }

@@ -27,6 +27,7 @@ class Kind(StrEnum):
     NOT_GIVEN = "not_given"
     ONLY_IN_FILES = "only_in_files"
     NOT_IN_FILES = "not_in_files"
+    OTHER_IN_FILES = "other_in_files"
     NOT_STORED = "not_stored"
     STORED_OTHERWISE = "stored_otherwise"
 
@@ -41,6 +42,7 @@ WORDS = {
     Kind.NOT_GIVEN: "counted by Polar's list, and not given",
     Kind.ONLY_IN_FILES: "in the files, and no longer listed",
     Kind.NOT_IN_FILES: "listed, and not in the files",
+    Kind.OTHER_IN_FILES: "in the files with other content than listed",
     Kind.NOT_STORED: "sent, and not listed",
     Kind.STORED_OTHERWISE: "listed with another quantity than sent",
 }
