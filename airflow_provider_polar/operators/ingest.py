@@ -261,6 +261,7 @@ class PolarIngestEventsOperator(PolarOperator):
 
     def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.ingest import Ingest
+        from airflow_provider_polar.plugins.ledger.records import keep_ingest
 
         ti = context["ti"]
         scope, scope_in_words = self._scope(context)
@@ -268,6 +269,7 @@ class PolarIngestEventsOperator(PolarOperator):
         if not self.is_dry_run:  # which needs no connection
             target = f"Polar ({self.hook.settings.base_url}, connection {self.polar_conn_id})"
             show_events(context, self.hook.settings.environment)
+            keep_ingest(context, self.polar_conn_id)
         self.log.info(
             "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
         )
@@ -287,6 +289,8 @@ class PolarIngestEventsOperator(PolarOperator):
         )
         summary = ingest.run(rows, mapping=self._parsed("mapping"), sources=sources)._asdict()
         self._ingested = [source for source in sources if source], summary
+        if not self.is_dry_run:
+            keep_ingest(context, self.polar_conn_id, summary)
         return summary
 
 

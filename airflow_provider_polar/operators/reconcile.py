@@ -47,9 +47,10 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _parsers(self) -> dict[str, Parser]:
         return super()._parsers() | {"on_difference": one_of("fail", "warn")}
 
-    def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:  # noqa: ARG002
+    def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
         from airflow_provider_polar.engine.exporting.lookback import compare
         from airflow_provider_polar.engine.exporting.manifest import exports_in
+        from airflow_provider_polar.plugins.ledger.records import keep_check
 
         directory = self._directory()
         self.log.info("comparing the exports of %s with %s in %s", window, in_words(filters), directory.url)
@@ -59,14 +60,16 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             if export.window.start < window.end and export.window.end > window.start
         ]
         found = compare(self._reader(filters), directory, exports, window)
-        self._report(found, directory.url)
-        return {
+        result = {
             "windows": len(found.equal) + len(found.changed) + len(found.incomplete),
             "equal": len(found.equal),
             "changed": [window.to_dict() for window in found.changed],
             "incomplete": [window.to_dict() for window in found.incomplete],
             "missing": [window.to_dict() for window in found.unexported],
         }
+        keep_check(context, directory.url, window, filters, result)
+        self._report(found, directory.url)
+        return result
 
     def _report(self, found: Comparison, where: str) -> None:
         self.log.info("%s in %s hold as many events as Polar counts", number_of(len(found.equal), "window"), where)

@@ -1,0 +1,192 @@
+"""The ledger behind a real Airflow: what tasks keep, who may read it, and what a response holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from fastapi.testclient import TestClient
+
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
+from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
+from airflow_provider_polar.operators.reconcile import PolarReconcileEventsOperator
+
+DAY = datetime(2026, 11, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SECRETS = ("acme", "somebody@example.com", "value-of-metadata")
+
+
+@pytest.fixture
+def auth_manager(airflow_db: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Airflow's simple auth manager, by which viewers read everything and who has no role nothing."""
+    from airflow.api_fastapi import app as airflow_app
+
+    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "a secret that is long enough for any algorithm that signs" * 2)
+    yield airflow_app.create_auth_manager()
+    airflow_app.purge_cached_app()
+
+
+@pytest.fixture
+def client(auth_manager: Any) -> Any:
+    """``client(role)`` is the ledger's application as somebody of that role meets it; without a role, logged out."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    from airflow_provider_polar.plugins.ledger.app import app
+
+    def logged_in(role: str | None, name: str = "ada") -> TestClient:
+        token = auth_manager.generate_jwt(SimpleAuthManagerUser(username=name, role=role))
+        return TestClient(app, headers={"Authorization": f"Bearer {token}"})
+
+    return logged_in
+
+
+def dag(name: str, lake: Any, **options: Any) -> DAG:
+    destination = f"file://{lake}"
+    with DAG(name, schedule=None, start_date=DAY) as made:
+        PolarExportEventsOperator(task_id="export", window="1 hour", destination=destination, **options)
+    return made
+
+
+def events(polar_server: Any, *hours: int) -> None:
+    polar_server.add_events(
+        {
+            "name": "call",
+            "timestamp": DAY + hour * HOUR,
+            "external_customer_id": "acme",
+            "metadata": {"kind": "value-of-metadata"},
+        }
+        for hour in hours
+    )
+
+
+@pytest.fixture
+def lake(run_dag: Any, polar_server: Any, polar_connection: str, tmp_path: Any) -> Any:
+    """Two hours of a destination, one of which has changed since."""
+    events(polar_server, 0, 1, 3)
+    exporting = dag("lake", tmp_path / "lake")
+    for hour in (0, 1):
+        assert run_dag(exporting, logical_date=DAY + (hour + 1) * HOUR).state == "success"
+    with DAG("check", schedule=None, start_date=DAY) as checking:
+        PolarReconcileEventsOperator(
+            task_id="check",
+            destination=f"file://{tmp_path}/lake",
+            start=DAY.isoformat(),
+            end=(DAY + 2 * HOUR).isoformat(),
+        )
+    events(polar_server, 1)
+    assert run_dag(checking, logical_date=DAY).state == "failed"
+    return tmp_path / "lake"
+
+
+def exports(client: TestClient, **query: str) -> Any:
+    response = client.get("/api/exports", params=query)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def states(body: Any, destination: Any) -> list[str]:
+    [calendar] = [one for one in body["calendars"] if one["destination"] == f"file://{destination}"]
+    return [body["states"][window[2]] for window in calendar["windows"]]
+
+
+def test_windows_and_what_a_check_found(client: Any, lake: Any) -> None:
+    body = exports(client("viewer"))
+    assert states(body, lake) == ["verified", "changed"]
+    [calendar] = [one for one in body["calendars"] if one["destination"] == f"file://{lake}"]
+    start, length, _, task, _, rows, files, manifest = calendar["windows"][0]
+    assert (start, length, rows, files, manifest) == (DAY.timestamp(), 3600, 1, 1, 1)
+    dag_id, task_id, run_id, map_index, logical_date = body["tasks"][task]
+    names = [*body["names"]]
+    assert (names[dag_id], names[task_id], map_index) == ("lake", "export", -1)
+    assert logical_date == (DAY + HOUR).timestamp()
+    assert run_id
+
+
+def test_nobody_reads_it_without_the_right(client: Any, lake: Any) -> None:
+    from airflow_provider_polar.plugins.ledger.app import app
+
+    for path in ("/api/exports", "/api/ingests"):
+        assert TestClient(app).get(path).status_code == 401
+        assert client(None).get(path).status_code == 403
+        assert client("viewer").get(path).status_code == 200
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert client("admin").request(method, path).status_code == 405
+
+
+def test_only_the_dags_that_the_user_may_read(
+    client: Any, lake: Any, auth_manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {"check"})
+    body = exports(client("viewer"))
+    assert body["calendars"] == []
+    assert "lake" not in json.dumps(body)
+    monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {"lake"})
+    assert states(exports(client("viewer")), lake) == ["exported", "exported"], "the check is another DAG's"
+
+
+def test_the_right_to_read_the_dag_in_question_is_asked_for(
+    client: Any, lake: Any, auth_manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        type(auth_manager), "is_authorized_dag", lambda *_, details=None, **__: getattr(details, "id", None) != "lake"
+    )
+    assert client("viewer").get("/api/exports", params={"dag_id": "lake"}).status_code == 403
+    assert exports(client("viewer"), dag_id="check")["calendars"] == []
+
+
+def test_a_failed_export_is_failed_and_the_gap_before_it_a_hole(
+    client: Any, lake: Any, run_dag: Any, polar_server: Any
+) -> None:
+    events(polar_server, 3)
+    polar_server.add_events([{"name": "call", "timestamp": DAY + 3 * HOUR, "external_customer_id": "a"}], store=False)
+    assert run_dag(dag("lake", lake), logical_date=DAY + 4 * HOUR).state == "failed"
+    assert states(exports(client("viewer")), lake) == ["verified", "changed", "hole", "failed"]
+    assert run_dag(dag("lake", lake, on_incomplete="warn"), logical_date=DAY + 5 * HOUR).state == "success"
+    assert states(exports(client("viewer")), lake)[3:] == ["failed", "exported"]
+
+
+def test_ingests_by_run(client: Any, run_dag: Any, polar_server: Any, polar_connection: str) -> None:
+    rows = [{"name": "call", "external_customer_id": "acme", "external_id": "1"}]
+    with DAG("bill", schedule=None, start_date=DAY) as billing:
+        PolarIngestEventsOperator(task_id="ingest", events=rows)
+    for hour in (1, 2):
+        assert run_dag(billing, logical_date=DAY + hour * HOUR).state == "success"
+    found = client("viewer").get("/api/ingests", params={"dag_id": "bill"}).json()["ingests"]
+    assert [(one["inserted"], one["duplicates"], one["rejected"]) for one in found] == [(0, 1, 0), (1, 0, 0)]
+    assert {one["state"] for one in found} == {"success"}
+    assert {one["target"] for one in found} == {"polar_default"}
+
+
+def test_no_response_holds_an_event_a_customer_or_a_token(
+    client: Any, run_dag: Any, polar_server: Any, polar_connection: str, tmp_path: Any
+) -> None:
+    filters = {"name": ["call"], "external_customer_id": ["acme"], "metadata": {"kind": "value-of-metadata"}}
+    events(polar_server, 0)
+    assert run_dag(dag("filtered", tmp_path, filters=filters), logical_date=DAY + HOUR).state == "success"
+    response = client("admin").get("/api/exports", params={"dag_id": "filtered"})
+    [calendar] = response.json()["calendars"]
+    assert (calendar["names"], calendar["filtered_by"]) == (["call"], ["external_customer_id", "metadata"])
+    told = response.text + client("admin").get("/api/ingests").text
+    assert [secret for secret in (*SECRETS, polar_server.token) if secret in told] == []
+
+
+def test_the_page_brings_all_that_it_needs(client: Any) -> None:
+    from airflow_provider_polar.plugins.ledger.app import app
+
+    page = TestClient(app).get("/")
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for path in ("static/ledger.js", "static/ledger.css"):
+        assert f'"{path}"' in page.text
+        found = TestClient(app).get(f"/{path}")
+        assert found.status_code == 200
+        assert found.headers["Content-Security-Policy"] == policy
+        assert "http" not in found.text.replace("http://www.w3.org/2000/svg", "")
+    assert "style=" not in page.text
+    assert "<script>" not in page.text
