@@ -8,15 +8,21 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Asset, AssetWatcher
 from fastapi.testclient import TestClient
 
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.operators.reconcile import PolarReconcileEventsOperator
+from airflow_provider_polar.sensors.event import PolarEventSensor
+from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
+from tests.airflow_env import register
+from tests.integration.scheduling import Scheduling
 
 DAY = datetime(2026, 11, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+CUSTOMER = "00000000-0000-4000-8000-00000000c0de"
 SECRETS = ("acme", "somebody@example.com", "value-of-metadata")
 
 
@@ -109,7 +115,7 @@ def test_windows_and_what_a_check_found(client: Any, lake: Any) -> None:
 def test_nobody_reads_it_without_the_right(client: Any, lake: Any) -> None:
     from airflow_provider_polar.plugins.ledger.app import app
 
-    for path in ("/api/exports", "/api/ingests"):
+    for path in ("/api/exports", "/api/ingests", "/api/waits", "/api/watchers"):
         assert TestClient(app).get(path).status_code == 401
         assert client(None).get(path).status_code == 403
         assert client("viewer").get(path).status_code == 200
@@ -190,3 +196,56 @@ def test_the_page_brings_all_that_it_needs(client: Any) -> None:
         assert "http" not in found.text.replace("http://www.w3.org/2000/svg", "")
     assert "style=" not in page.text
     assert "<script>" not in page.text
+
+
+class Seen(Exception):
+    """What was to be looked at has been."""
+
+
+@pytest.mark.parametrize("options", [{"deferrable": True}, {"mode": "reschedule"}], ids=["deferred", "rescheduled"])
+def test_a_wait_says_since_when_and_when_next(
+    client: Any, airflow_db: Any, polar_server: Any, polar_connection: str, options: dict[str, Any]
+) -> None:
+    name = f"wait_{next(iter(options))}"
+    with DAG(name, schedule="@daily", start_date=DAY, end_date=DAY + HOUR, catchup=True) as waiting:
+        PolarEventSensor(task_id="wait", event_name="order.paid", start=DAY, poke_interval=120, **options)
+    scheduling = Scheduling(waiting, run_triggerer=False)
+    scheduling.create_runs()
+    found: dict[str, Any] = {}
+
+    def look(_: dict[str, str]) -> None:
+        found.update(client("viewer").get("/api/waits", params={"dag_id": name}).json())
+        raise Seen
+
+    scheduling.while_nothing_is_ready = look
+    with pytest.raises(Seen):
+        next(scheduling.run_queued())
+    [poll] = found["polls"]
+    assert (poll["task"][:2], poll["names"]) == ([name, "wait"], ["order.paid"])
+    if "mode" in options:
+        assert poll["state"] == "up_for_reschedule"
+        assert 100 < poll["next"] - poll["last"] < 140
+    else:
+        assert poll["state"] == "deferred"
+        assert poll["every"] == 120
+    assert poll["since"] <= poll["last"]
+
+
+def test_watchers_are_shown_to_those_who_may_read_what_they_start(
+    client: Any, airflow_db: Any, auth_manager: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trigger = PolarEventWatchTrigger(event_name=["order.paid"], poll_interval=30, filters={"customer_id": CUSTOMER})
+    asset = Asset("orders_of_the_ledger", watchers=[AssetWatcher(name="orders", trigger=trigger)])
+    with DAG("on_order", schedule=[asset], start_date=DAY) as watching:
+        EmptyOperator(task_id="work")
+    Scheduling(watching)  # which lets it run: only then Airflow has a trigger for its watcher
+    register(watching)
+    response = client("viewer").get("/api/watchers")
+    [poll] = response.json()["polls"]
+    assert (poll["name"], poll["names"], poll["every"]) == ("orders_of_the_ledger", ["order.paid"], 30)
+    assert poll["state"] == "waiting for a triggerer"
+    assert CUSTOMER not in response.text
+    monkeypatch.setattr(type(auth_manager), "get_authorized_dag_ids", lambda *_, **__: {"lake"})
+    assert client("viewer").get("/api/watchers").json() == {"polls": []}
+    monkeypatch.setattr(type(auth_manager), "is_authorized_asset", lambda *_, **__: False)
+    assert client("viewer").get("/api/watchers").status_code == 403

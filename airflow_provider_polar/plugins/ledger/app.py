@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset, requires_access_dag
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
@@ -21,8 +21,8 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from airflow_provider_polar.engine.exporting.manifest import ExportName
 from airflow_provider_polar.engine.window import EventWindow
-from airflow_provider_polar.plugins.ledger import history
-from airflow_provider_polar.plugins.ledger.calendars import Calendar, Record, Task, Window, calendars
+from airflow_provider_polar.plugins.ledger import history, waiting
+from airflow_provider_polar.plugins.ledger.calendars import Attempt, Calendar, Record, Task, Window, calendars
 
 _STATIC = Path(__file__).parent / "static"
 _HEADERS = {
@@ -95,13 +95,37 @@ def ingests(user: GetUserDep, session: SessionDep, dag_id: Annotated[str | None,
     return {"ingests": [_ingest(record, attempts) for record in kept]}
 
 
+@app.get("/api/waits", dependencies=_READS)
+def waits(user: GetUserDep, session: SessionDep, dag_id: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+    """The waits that have not ended.
+
+    :param dag_id: only those of this DAG.
+    """
+    dag_ids = _readable(user, history.dags_with(session, "wait"), dag_id)
+    return {"polls": [_poll(poll) for poll in waiting.waits(session, dag_ids)]}
+
+
+@app.get("/api/watchers", dependencies=[*_READS, Depends(requires_access_asset("GET"))])
+def watchers(user: GetUserDep, session: SessionDep, dag_id: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+    """The watchers of the assets that DAGs are scheduled on.
+
+    :param dag_id: only those that start this DAG.
+    """
+    found = waiting.watchers(session, lambda dag_ids: _readable(user, dag_ids, dag_id))
+    return {"polls": [_poll(poll) for poll in found]}
+
+
+def _poll(poll: waiting.Poll) -> dict[str, Any]:
+    return {name: _seconds(value) if isinstance(value, datetime) else value for name, value in poll._asdict().items()}
+
+
 def _readable(user: Any, dag_ids: Iterable[str], only: str | None) -> set[str]:
     """Those of the DAGs that the user may read; the right to read ``only`` has been asked for already."""
     found = {*dag_ids} & ({only} if only else {*dag_ids})
     return found & get_auth_manager().get_authorized_dag_ids(user=user, method="GET") if found else found
 
 
-def _ingest(record: Record, attempts: dict[Task, history.Attempt]) -> dict[str, Any]:
+def _ingest(record: Record, attempts: dict[Task, Attempt]) -> dict[str, Any]:
     counts = {key: record.value.get(key) for key in ("events", "inserted", "duplicates", "rejected")}
     attempt = attempts.get(record.task)
     state = "success" if counts["inserted"] is not None else attempt.state if attempt else None

@@ -155,9 +155,7 @@ def _calendar(
     due: Mapping[str, Due],
 ) -> Calendar:
     last = records[-1]
-    calendar = Calendar(
-        *(last.value[key] for key in ("destination", "filters", "names", "filtered_by", "zone")), owner=last.task
-    )
+    calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task)
     claims = [claim for record in records for claim in _claims(record, attempts)]
     for model in _owners(records).values():
         offset, length = _shape(model)
@@ -187,7 +185,7 @@ def _owners(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
 def _shape(record: Record) -> tuple[timedelta | None, timedelta]:
     """How a task's window lies to the logical date of its run, and its length."""
     window, logical_date = EventWindow.from_dict(dict(record.value)), _logical_date(record)
-    return logical_date and logical_date - window.start, window.duration
+    return None if logical_date is None else logical_date - window.start, window.duration
 
 
 def _logical_date(record: Record) -> datetime | None:

@@ -34,12 +34,23 @@ def dags_with(session: Session, kind: Kind) -> set[str]:
     return {*session.scalars(select(columns["dag_id"]).where(*condition).distinct())}
 
 
-def records(session: Session, kind: Kind, dag_ids: Collection[str], most: int = MOST_RECORDS) -> list[Record]:
-    """The records of a kind that tasks of these DAGs have kept, those of the newest runs first."""
+def records(
+    session: Session,
+    kind: Kind,
+    dag_ids: Collection[str],
+    most: int = MOST_RECORDS,
+    run_ids: Collection[str] | None = None,
+) -> list[Record]:
+    """The records of a kind that tasks of these DAGs have kept, those of the newest runs first.
+
+    :param run_ids: only those of these runs.
+    """
     from sqlalchemy import select
 
     columns, condition = _records(kind)
     query = select(*columns.values()).where(*condition, columns["dag_id"].in_(dag_ids))
+    if run_ids is not None:
+        query = query.where(columns["run_id"].in_(run_ids))
     return [*_read(session.execute(query.order_by(columns["order"].desc()).limit(most)))]
 
 
@@ -49,7 +60,7 @@ def attempts(session: Session, tasks: Collection[tuple[str, str]]) -> dict[Task,
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import select
 
-    columns = [TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, TaskInstance.map_index]
+    columns = [TaskInstance.dag_id, TaskInstance.task_id, TaskInstance.run_id, map_index(TaskInstance)]
     query = (
         select(*columns, TaskInstance.state, DagRun.logical_date)
         .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
@@ -81,7 +92,13 @@ def next_runs(session: Session, dag_ids: Collection[str]) -> dict[str, Due]:
     return {
         dag_id: Due(EventWindow(start, end) if start and end and start < end else None, logical_date, after, paused)
         for dag_id, start, end, logical_date, after, paused in session.execute(query)
+        if after is not None
     }
+
+
+def map_index(task_instance: Any) -> Any:
+    """The column of a task's map index, which has another name from Airflow 3.4 on."""
+    return getattr(task_instance, "region_index" if hasattr(task_instance, "region_index") else "map_index")
 
 
 def _records(kind: Kind) -> tuple[dict[str, Any], list[Any]]:
@@ -97,7 +114,7 @@ def _records(kind: Kind) -> tuple[dict[str, Any], list[Any]]:
         return {name: getattr(XCom, column) for name, column in names.items()}, [XCom.key == key_of(kind)]
     task: Any = TaskInstance  # Airflow 3.4: the XComs of each attempt, of which the current one counts
     columns = {name: getattr(task, name) for name in ("dag_id", "task_id", "run_id")}
-    columns |= {"map_index": task.region_index, "timestamp": XComModelV2.timestamp, "value": XComModelV2.value}
+    columns |= {"map_index": map_index(task), "timestamp": XComModelV2.timestamp, "value": XComModelV2.value}
     columns["order"] = XComModelV2.id
     owned = XComModelV2.task_instance_id == task.id
     return columns, [XComModelV2.key == key_of(kind), owned, task.working_set.is_(True)]

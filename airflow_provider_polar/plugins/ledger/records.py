@@ -69,9 +69,7 @@ def keep_wait(context: Mapping[str, Any], names: list[str], start: str) -> None:
     _keep(context, "wait", {"names": names, "start": start})
 
 
-def _place(
-    context: Mapping[str, Any], destination: str, window: EventWindow, filters: EventFilters
-) -> dict[str, Any]:
+def _place(context: Mapping[str, Any], destination: str, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
     from airflow_provider_polar.engine.exporting.manifest import ExportName
     from airflow_provider_polar.engine.files.layout import FileLayout
     from airflow_provider_polar.engine.files.uris import same_for_all_connections

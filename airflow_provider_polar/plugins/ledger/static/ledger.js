@@ -211,18 +211,30 @@ function section(calendar, body) {
     line(calendar) ?? "", ...grid(calendar, cell(calendar, todo)), todo);
 }
 
-function showIngests({ ingests }) {
-  if (!ingests.length) return;
-  const heads = ["Run", "When (UTC)", "State", "Rows", "Sent", "Duplicates", "Rejected"];
-  const rows = ingests.map(({ task: [dag, task, run, map], at, state, events, inserted, duplicates, rejected }) => {
-    const counts = [events, inserted, duplicates, rejected].map((count) => make("td", { class: "number" }, count === null ? "" : number(count)));
-    const link = make("a", { href: address({ dag, task, run, map }) }, `${dag}, ${run}`);
-    return make("tr", {}, make("td", {}, link), make("td", {}, new Zone("UTC").text(Math.floor(at))), make("td", {}, state ?? "unknown"), ...counts);
-  });
-  const head = make("tr", {}, ...heads.map((name, n) => make("th", { scope: "col", class: n > 2 && "number" }, name)));
+const moment = (seconds) => (seconds === null ? "" : new Zone("UTC").text(Math.floor(seconds)));
+const link = ([dag, task, run, map], text) => make("a", { href: address({ dag, task, run, map }) }, text);
+
+function showIngests(ingests) {
+  const counts = (one) => [one.events, one.inserted, one.duplicates, one.rejected].map((count) => (count === null ? "" : number(count)));
+  list("ingests", ["Run", "When (UTC)", "State", "Rows", "Sent", "Duplicates", "Rejected"], 3, ingests.map((one) =>
+    [link(one.task, `${one.task[0]}, ${one.task[2]}`), moment(one.at), one.state ?? "unknown", ...counts(one)]));
+}
+
+function showPolls(polls) {
+  const next = (one) => (one.next !== null ? moment(one.next) : one.every === null ? "" : `every ${number(one.every)} s, triggerer alive ${moment(one.alive)}`);
+  list("polls", ["What", "Events", "State", "Since (UTC)", "Last poll or find (UTC)", "Next poll (UTC)"], 9, polls.map((one) =>
+    [one.task ? link(one.task, `${one.task[0]}, ${one.name}`) : one.name, one.names.join(", "), one.state, moment(one.since), moment(one.last), next(one)]));
+}
+
+/** A table in its section; columns from `numbers` on are numbers. */
+function list(id, heads, numbers, lines) {
+  if (!lines.length) return;
+  const kind = (column) => ({ class: column >= numbers && "number" });
+  const head = make("tr", {}, ...heads.map((name, column) => make("th", { scope: "col", ...kind(column) }, name)));
+  const rows = lines.map((cells) => make("tr", {}, ...cells.map((content, column) => make("td", kind(column), content))));
   const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
-  const element = document.getElementById("ingests");
-  element.append(make("div", { class: "wide", tabindex: 0, role: "region", "aria-labelledby": "ingests-title" }, table));
+  const element = document.getElementById(id);
+  element.append(make("div", { class: "wide", tabindex: 0, role: "region", "aria-labelledby": `${id}-title` }, table));
   element.hidden = false;
 }
 
@@ -232,10 +244,13 @@ async function show() {
     ...STATES.map((state) => make("li", {}, make("span", { class: `cell ${state}`, "aria-hidden": "true" }), ` ${stateName(state)}`)));
   const status = document.getElementById("status");
   try {
-    const [body, sent] = await Promise.all([get("exports"), get("ingests")]);
+    const [body, { ingests }, waits, watchers] = await Promise.all([
+      get("exports"), get("ingests"), get("waits"), get("watchers").catch(() => ({ polls: [] })), // who may not see assets
+    ]);
     const calendars = unpack(body);
     document.getElementById("calendars").append(...calendars.map((calendar) => section(calendar, body)));
-    showIngests(sent);
+    showIngests(ingests);
+    showPolls([...waits.polls, ...watchers.polls]);
     const limit = body.most ? `Only the newest ${number(body.most)} exports are shown.` : "";
     status.textContent = calendars.length ? limit : "No export that you may see has run yet. Windows show up here as soon as one begins.";
   } catch (error) {
