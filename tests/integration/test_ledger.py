@@ -103,7 +103,7 @@ def test_windows_and_what_a_check_found(client: Any, lake: Any) -> None:
     body = exports(client("viewer"))
     assert states(body, lake) == ["verified", "changed"]
     [calendar] = [one for one in body["calendars"] if one["destination"] == f"file://{lake}"]
-    start, length, _, task, _, rows, files, manifest = calendar["windows"][0]
+    start, length, _, task, rows, files, manifest = calendar["windows"][0]
     assert (start, length, rows, files, manifest) == (DAY.timestamp(), 3600, 1, 1, 1)
     dag_id, task_id, run_id, map_index, logical_date = body["tasks"][task]
     names = [*body["names"]]

@@ -39,6 +39,26 @@ class Record(NamedTuple):
     value: Mapping[str, Any]
 
 
+class _Parsed(NamedTuple):
+    """A record, and what its texts mean."""
+
+    task: Task
+    at: datetime
+    value: Mapping[str, Any]
+    span: EventWindow
+    logical_date: datetime | None
+    spans: Mapping[str, Sequence[EventWindow]]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return self.value["destination"], self.value["filters"]
+
+    @property
+    def offset(self) -> timedelta | None:
+        """From the window's start to the logical date of the run."""
+        return None if self.logical_date is None else self.logical_date - self.span.start
+
+
 class Attempt(NamedTuple):
     """The state of a task that has not succeeded, and its run's logical date."""
 
@@ -111,32 +131,32 @@ def calendars(
     :param attempts: the tasks that have not succeeded; those without a record had no time to keep one.
     :param due: the next run of each DAG.
     """
-    by_place: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for record in sorted(filter(_is_whole, exports), key=lambda record: record.at):
-        by_place[record.value["destination"], record.value["filters"]].append(record)
-    checked: dict[tuple[str, str], list[Record]] = defaultdict(list)
-    for check in sorted(filter(_is_whole, checks), key=lambda record: record.at):
-        checked[check.value["destination"], check.value["filters"]].append(check)
-    unrecorded = _unrecorded(attempts, {record.task for records in by_place.values() for record in records})
-    return [_calendar(records, checked[place], attempts, unrecorded, due) for place, records in by_place.items()]
+    by_place: dict[tuple[str, str], list[_Parsed]] = defaultdict(list)
+    for export in _parsed(exports):
+        by_place[export.place].append(export)
+    checked: dict[tuple[str, str], list[_Parsed]] = defaultdict(list)
+    for check in _parsed(checks):
+        checked[check.place].append(check)
+    unrecorded = _unrecorded(attempts, {export.task for found in by_place.values() for export in found})
+    return [_calendar(found, checked[place], attempts, unrecorded, due) for place, found in by_place.items()]
 
 
-def _is_whole(record: Record) -> bool:
-    """Whether a record can be read: any task may write one, and one that is wrong must not hide the others."""
-    value = record.value
-    try:
-        EventWindow.from_dict(dict(value))
-        _logical_date(record)
-        for key in ("changed", "incomplete", "missing"):
-            for window in value.get(key, ()):
-                EventWindow.from_dict(window)
-        for key, kind in _KINDS.items():
-            if not isinstance(value[key], kind):
-                raise TypeError(key)
-    except (KeyError, TypeError, ValueError, PolarWindowError) as error:
-        log.warning("The ledger leaves out what %s says of itself: %s", record.task, type(error).__name__)
-        return False
-    return True
+def _parsed(records: Iterable[Record]) -> Iterator[_Parsed]:
+    """The records, in order of time. Any task may write one, and one that is wrong must not hide the others."""
+    for record in sorted(records, key=lambda record: record.at):
+        value, task = record.value, record.task
+        try:
+            logical_date = value["logical_date"] and datetime.fromisoformat(value["logical_date"])
+            spans = {
+                key: [EventWindow.from_dict(window) for window in value.get(key, ())]
+                for key in ("changed", "incomplete", "missing")
+            }
+            for key, kind in _KINDS.items():
+                if not isinstance(value[key], kind):
+                    raise TypeError(key)
+            yield _Parsed(task, record.at, value, EventWindow(value["start"], value["end"]), logical_date, spans)
+        except (KeyError, TypeError, ValueError, PolarWindowError) as error:
+            log.warning("The ledger leaves out what %s says of itself: %s", task, type(error).__name__)
 
 
 def _unrecorded(attempts: Mapping[Task, Attempt], recorded: set[Task]) -> dict[tuple[str, str, int], list[Task]]:
@@ -148,64 +168,48 @@ def _unrecorded(attempts: Mapping[Task, Attempt], recorded: set[Task]) -> dict[t
 
 
 def _calendar(
-    records: Sequence[Record],
-    checks: Sequence[Record],
+    exports: Sequence[_Parsed],
+    checks: Sequence[_Parsed],
     attempts: Mapping[Task, Attempt],
     unrecorded: Mapping[tuple[str, str, int], Sequence[Task]],
     due: Mapping[str, Due],
 ) -> Calendar:
-    last = records[-1]
-    calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task)
-    claims = [claim for record in records for claim in _claims(record, attempts)]
-    for model in _owners(records).values():
-        offset, length = _shape(model)
-        if offset is None:
-            continue
-        for task in unrecorded.get((model.task.dag_id, model.task.task_id, model.task.map_index), ()):
-            state, logical_date = attempts[task]
-            if logical_date is not None:
-                start = logical_date - offset
-                told = "exporting" if state in ACTIVE else "failed"
-                claims.append(Window(EventWindow(start, start + length), told, task, None, logical_date))
+    last = exports[-1]
+    calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task, offset=last.offset)
+    claims = [claim for export in exports for claim in _claims(export, attempts)]
+    last_of_each = {(export.task.dag_id, export.task.task_id, export.task.map_index): export for export in exports}
+    for key, model in last_of_each.items():
+        claims += _supposed(model, {task: attempts[task] for task in unrecorded.get(key, ())})
     windows = _newest(claims)
     _apply(checks, windows)
-    calendar.offset, length = _shape(last)
     calendar.next_run = due.get(last.task.dag_id)
-    calendar.due = _next_window(calendar, length)
+    calendar.due = _next_window(calendar, last.span.duration)
     until = calendar.due.start if calendar.due else windows[-1].span.end
     calendar.windows = [*_with_holes(_outermost(windows), until)]
     return calendar
 
 
-def _owners(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
-    """The last record of each task."""
-    return {(record.task.dag_id, record.task.task_id, record.task.map_index): record for record in records}
+def _supposed(model: _Parsed, attempts: Mapping[Task, Attempt]) -> Iterator[Window]:
+    """The windows of runs that had no time to say theirs: they lie to their runs as that of the last one does."""
+    for task, (state, logical_date) in attempts.items():
+        if model.offset is not None and logical_date is not None:
+            start = logical_date - model.offset
+            told = "exporting" if state in ACTIVE else "failed"
+            yield Window(EventWindow(start, start + model.span.duration), told, task, None, logical_date)
 
 
-def _shape(record: Record) -> tuple[timedelta | None, timedelta]:
-    """How a task's window lies to the logical date of its run, and its length."""
-    window, logical_date = EventWindow.from_dict(dict(record.value)), _logical_date(record)
-    return None if logical_date is None else logical_date - window.start, window.duration
-
-
-def _logical_date(record: Record) -> datetime | None:
-    text = record.value["logical_date"]
-    return datetime.fromisoformat(text) if text else None
-
-
-def _claims(record: Record, attempts: Mapping[Task, Attempt]) -> Iterator[Window]:
-    value, about = record.value, (record.task, record.at, _logical_date(record))
-    span = EventWindow.from_dict(dict(value))
+def _claims(export: _Parsed, attempts: Mapping[Task, Attempt]) -> Iterator[Window]:
+    value, about = export.value, (export.task, export.at, export.logical_date)
     if "rows" not in value:
         # Where the task is not among the attempts, somebody has marked it a success: nothing is published.
-        attempt = attempts.get(record.task)
-        yield Window(span, "exporting" if attempt and attempt.state in ACTIVE else "failed", *about)
+        attempt = attempts.get(export.task)
+        yield Window(export.span, "exporting" if attempt and attempt.state in ACTIVE else "failed", *about)
         return
     state = "exported" if value["complete"] else "incomplete"
-    yield Window(span, state, *about, value["rows"], value["files"], value["manifest"])
-    for changed in value["changed"]:
+    yield Window(export.span, state, *about, value["rows"], value["files"], value["manifest"])
+    for changed, span in zip(value["changed"], export.spans["changed"], strict=True):
         name = changed["manifest"].rpartition("/")[2]
-        yield Window(EventWindow.from_dict(changed), "exported", *about[:2], None, changed["rows"], None, name)
+        yield Window(span, "exported", *about[:2], None, changed["rows"], None, name)
 
 
 def _newest(claims: Iterable[Window]) -> list[Window]:
@@ -218,23 +222,20 @@ def _newest(claims: Iterable[Window]) -> list[Window]:
     return sorted(newest.values(), key=lambda window: (window.span.start, -window.span.duration))
 
 
-def _apply(checks: Iterable[Record], windows: Sequence[Window]) -> None:
+def _apply(checks: Iterable[_Parsed], windows: Sequence[Window]) -> None:
     """Lets each check say what it found of the windows that were published before it."""
     starts = [window.span.start for window in windows]
     longest = max((window.span.duration for window in windows), default=timedelta(0))
     for check in checks:
-        span = EventWindow.from_dict(dict(check.value))
-        changed, incomplete, missing = (
-            [EventWindow.from_dict(value) for value in check.value[key]] for key in ("changed", "incomplete", "missing")
-        )
+        span, found = check.span, check.spans
         for window in windows[bisect_right(starts, span.start - longest) : bisect_left(starts, span.end)]:
             if not window.published or window.span.end <= span.start or (window.at and window.at > check.at):
                 continue
-            if any(gap.start <= window.span.start and window.span.end <= gap.end for gap in missing):
+            if any(gap.start <= window.span.start and window.span.end <= gap.end for gap in found["missing"]):
                 window.state = "hole"
-            elif window.span in changed:
+            elif window.span in found["changed"]:
                 window.state = "changed"
-            elif window.span in incomplete:
+            elif window.span in found["incomplete"]:
                 window.state = "incomplete"
             elif window.state != "incomplete":
                 window.state = "verified"

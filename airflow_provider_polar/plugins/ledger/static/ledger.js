@@ -59,8 +59,8 @@ function unpack(body) {
   const names = Object.keys(body.names);
   const tasks = body.tasks.map(([dag, task, run, map, logical]) => ({ dag: names[dag], task: names[task], run, map, logical }));
   return body.calendars.map((calendar) => {
-    const windows = calendar.windows.map(([start, length, state, task, at, rows, files, manifest]) => ({
-      start, end: start + length, state: body.states[state], task: tasks[task] ?? null, at, rows, files, manifest,
+    const windows = calendar.windows.map(([start, length, state, task, rows, files, manifest]) => ({
+      start, end: start + length, state: body.states[state], task: tasks[task] ?? null, rows, files, manifest,
     }));
     return { ...calendar, windows, usual: usual(windows) };
   });
