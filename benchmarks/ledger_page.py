@@ -108,9 +108,9 @@ def measured() -> dict[str, Any]:
     statements: list[tuple[str, Any]] = []
     assert client.get("/api/exports").status_code == 200
     event.listen(engine, "before_cursor_execute", lambda _c, _k, sql, values, *_: statements.append((sql, values)))
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     response = client.get("/api/exports")
-    seconds = time.monotonic() - started
+    seconds, used = time.monotonic() - started, time.process_time() - used
     asked = [
         one for one in statements if "polar_ledger" in str(one[1]) or "task_instance" in one[0] or " dag." in one[0]
     ]
@@ -125,6 +125,7 @@ def measured() -> dict[str, Any]:
         "bytes": len(response.content),
         "compressed": len(gzip.compress(response.content, 9)),
         "seconds": round(seconds, 3),
+        "processor": round(used, 3),
         "plans": plans,
     }
 
