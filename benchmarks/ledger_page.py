@@ -30,7 +30,7 @@ SELECT id, 'export', -1, 'polar_ledger_export', dag_id, run_id, logical_date,
   cast(:window AS jsonb) || jsonb_build_object(
   'start', to_char(logical_date - interval '1 hour', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
   'end', to_char(logical_date, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), 'logical_date', logical_date,
-  'rows', id * 7919 % 100000, 'files', 1, 'complete', true, 'changed', '[]'::jsonb, 'manifest', 'events_'
+  'rows', id * 7919 % 100000, 'files', 1, 'complete', true, 'again', '[]'::jsonb, 'manifest', 'events_'
   || to_char(logical_date - interval '1 hour', 'YYYYMMDD"T"HH24MISS"Z_"')
   || to_char(logical_date, 'YYYYMMDD"T"HH24MISS"Z"')
   || '.manifest.json')

@@ -85,7 +85,7 @@ def let_it_run(run: Any) -> None:
             session.execute(update(model).filter_by(**ours).values(state="running", end_date=None))
         record = session.scalars(select(XComModel).filter_by(**ours, key="polar_ledger_export")).one()
         value = json.loads(record.value) if isinstance(record.value, str) else record.value
-        begun = {name: value[name] for name in value.keys() - {"rows", "files", "complete", "manifest", "changed"}}
+        begun = {name: value[name] for name in value.keys() - {"rows", "files", "complete", "manifest", "again"}}
         record.value = json.dumps(begun) if isinstance(record.value, str) else begun
 
 

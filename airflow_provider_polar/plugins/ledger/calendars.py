@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from airflow_provider_polar.engine.window import EventWindow
@@ -16,6 +16,7 @@ from airflow_provider_polar.exceptions import PolarWindowError
 ACTIVE = ("queued", "scheduled", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule")
 """States of a task that is still to do its work."""
 _KINDS = {"destination": str, "filters": str, "names": list, "filtered_by": list, "zone": str}
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _MOST_CELLS = 2_000
 """A gap of more windows than this is shown as one."""
 
@@ -149,7 +150,7 @@ def _parsed(records: Iterable[Record]) -> Iterator[_Parsed]:
             logical_date = value["logical_date"] and datetime.fromisoformat(value["logical_date"])
             spans = {
                 key: [EventWindow.from_dict(window) for window in value.get(key, ())]
-                for key in ("changed", "incomplete", "missing")
+                for key in ("again", "changed", "incomplete", "missing")
             }
             for key, kind in _KINDS.items():
                 if not isinstance(value[key], kind):
@@ -177,6 +178,8 @@ def _calendar(
     last = exports[-1]
     calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task, offset=last.offset)
     claims = [claim for export in exports for claim in _claims(export, attempts)]
+    claims += [claim for check in checks for claim in _again(check)]
+    claims.sort(key=lambda claim: claim.at or _NEVER)
     last_of_each = {(export.task.dag_id, export.task.task_id, export.task.map_index): export for export in exports}
     for key, model in last_of_each.items():
         claims += _supposed(model, {task: attempts[task] for task in unrecorded.get(key, ())})
@@ -207,9 +210,14 @@ def _claims(export: _Parsed, attempts: Mapping[Task, Attempt]) -> Iterator[Windo
         return
     state = "exported" if value["complete"] else "incomplete"
     yield Window(export.span, state, *about, value["rows"], value["files"], value["manifest"])
-    for changed, span in zip(value["changed"], export.spans["changed"], strict=True):
-        name = changed["manifest"].rpartition("/")[2]
-        yield Window(span, "exported", *about[:2], None, changed["rows"], None, name)
+    yield from _again(export)
+
+
+def _again(record: _Parsed) -> Iterator[Window]:
+    """Earlier windows that a look-back or a check has exported again."""
+    for exported, span in zip(record.value.get("again", ()), record.spans["again"], strict=True):
+        name = exported["manifest"].rpartition("/")[2]
+        yield Window(span, "exported", record.task, record.at, None, exported["rows"], None, name)
 
 
 def _newest(claims: Iterable[Window]) -> list[Window]:
@@ -229,7 +237,7 @@ def _apply(checks: Iterable[_Parsed], windows: Sequence[Window]) -> None:
     for check in checks:
         span, found = check.span, check.spans
         for window in windows[bisect_right(starts, span.start - longest) : bisect_left(starts, span.end)]:
-            if not window.published or window.span.end <= span.start or (window.at and window.at > check.at):
+            if not window.published or window.span.end <= span.start or (window.at and window.at >= check.at):
                 continue
             if any(gap.start <= window.span.start and window.span.end <= gap.end for gap in found["missing"]):
                 window.state = "hole"

@@ -39,7 +39,7 @@ def keep_export(
     published: dict[str, Any] = {}
     if result is not None:
         published = {key: result[key] for key in ("rows", "files", "complete")}
-        published |= {"manifest": result["manifest"].rpartition("/")[2], "changed": result.get("changed", [])}
+        published |= {"manifest": result["manifest"].rpartition("/")[2], "again": result.get("changed", [])}
     _keep(context, "export", {**_place(context, destination, window, filters), **published})
 
 
@@ -53,8 +53,11 @@ def keep_check(
     """Keeps what a comparison of a destination with Polar has found.
 
     :param found: ``changed``, ``incomplete`` and ``missing``: windows as ``{"start", "end"}``. The others are equal.
+        ``exported`` are those that it has exported again, each with its ``manifest`` and ``rows``.
     """
-    differences = {key: found[key] for key in ("changed", "incomplete", "missing")}
+    differences = {key: found[key] for key in ("changed", "incomplete", "missing")} | {
+        "again": found.get("exported", [])
+    }
     _keep(context, "check", {**_place(context, destination, window, filters), **differences})
 
 

@@ -25,7 +25,7 @@ def task(name: Any, task_id: str = "export") -> Task:
 def record(window: EventWindow, *, at: float = 100, run: Any = None, logical: bool = True, **value: Any) -> Record:
     """Of an export that has begun, or, with rows, has published."""
     if "rows" in value:
-        value = {"files": 1, "complete": True, "manifest": "m", "changed": []} | value
+        value = {"files": 1, "complete": True, "manifest": "m", "again": []} | value
     place = {"destination": "file:///lake", "filters": "", "names": [], "filtered_by": [], "zone": "UTC"}
     moment = (window.end if logical else None) and window.end.isoformat()
     name = window.start.isoformat() if run is None else run
@@ -100,10 +100,19 @@ def test_a_check_of_a_range_is_about_windows_over_its_edges_too() -> None:
 
 def test_a_look_back_exports_earlier_windows_again() -> None:
     changed = {**hour(0).to_dict(), "manifest": "file:///lake/new", "rows": 9}
-    exports = [record(hour(0), rows=1), record(hour(1), rows=1, at=101, changed=[changed])]
+    exports = [record(hour(0), rows=1), record(hour(1), rows=1, at=101, again=[changed])]
     calendar = one(exports, [check(hour(0, 2), at=100.5, changed=[hour(0)])])
     assert states(calendar) == ["exported", "exported"]
     assert (calendar.windows[0].rows, calendar.windows[0].task) == (9, exports[1].task)
+
+
+def test_a_check_may_export_again_what_it_finds() -> None:
+    found = check(hour(0, 2), changed=[hour(0)])
+    again = {**hour(0).to_dict(), "manifest": "file:///lake/new", "rows": 9}
+    found = found._replace(value={**found.value, "again": [again]})
+    calendar = one([record(hour(0), rows=1), record(hour(1), rows=1)], [found])
+    assert [(window.state, window.rows) for window in calendar.windows] == [("exported", 9), ("verified", 1)]
+    assert calendar.windows[0].task == found.task
 
 
 def test_shards_give_way_to_what_is_made_of_them() -> None:
@@ -149,7 +158,7 @@ def test_destinations_and_filters_have_calendars_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"start": 1}, {"end": "2026"}, {"zone": None}, {"logical_date": "soon"}, {"rows": 1, "changed": [3]}]
+    "wrong", [{"start": 1}, {"end": "2026"}, {"zone": None}, {"logical_date": "soon"}, {"rows": 1, "again": [3]}]
 )
 def test_a_record_that_somebody_wrote_wrongly_hides_no_other(wrong: dict[str, Any]) -> None:
     broken = record(hour(1), run="broken")
