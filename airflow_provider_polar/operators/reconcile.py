@@ -50,6 +50,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
         from airflow_provider_polar.engine.exporting.lookback import compare
         from airflow_provider_polar.engine.exporting.manifest import exports_in
+        from airflow_provider_polar.plugins.ledger.destinations import index_anew
         from airflow_provider_polar.plugins.ledger.records import keep_check
 
         directory = self._directory()
@@ -67,6 +68,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "incomplete": [window.to_dict() for window in found.incomplete],
             "missing": [window.to_dict() for window in found.unexported],
         }
+        index_anew(directory)
         keep_check(context, directory.url, window, filters, result)
         self._report(found, directory.url)
         return result

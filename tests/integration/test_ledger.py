@@ -12,9 +12,11 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Asset, AssetWatcher
 from fastapi.testclient import TestClient
 
+from airflow_provider_polar.engine.exporting.index import INDEX
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
 from airflow_provider_polar.operators.reconcile import PolarReconcileEventsOperator
+from airflow_provider_polar.plugins.ledger import destinations
 from airflow_provider_polar.sensors.event import PolarEventSensor
 from airflow_provider_polar.triggers.watch import PolarEventWatchTrigger
 from tests.airflow_env import register
@@ -249,3 +251,43 @@ def test_watchers_are_shown_to_those_who_may_read_what_they_start(
     assert client("viewer").get("/api/watchers").json() == {"polls": []}
     monkeypatch.setattr(type(auth_manager), "is_authorized_asset", lambda *_, **__: False)
     assert client("viewer").get("/api/watchers").status_code == 403
+
+
+def test_what_airflow_has_forgotten_is_in_the_index_of_the_destination(
+    client: Any, run_dag: Any, polar_server: Any, polar_connection: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = tmp_path / "remembered"
+    monkeypatch.setenv("AIRFLOW__POLAR__LEDGER_DESTINATIONS", f"file://{tmp_path}/another, file://{lake}/")
+    events(polar_server, 0, 1)
+    exporting = dag("remembered", lake)
+    runs = [run_dag(exporting, logical_date=DAY + hour * HOUR) for hour in (1, 2)]
+    forget(runs[0])
+    destinations._entries.cache_clear()
+    body = exports(client("viewer"), dag_id="remembered")
+    [calendar] = body["calendars"]
+    assert states(body, lake) == ["exported", "exported"]
+    assert calendar["indexed"] == 1
+    assert calendar["windows"][0][3:6] == [None, 1, 1], "no task, a row, a file"
+
+    (lake / INDEX).unlink()
+    destinations._entries.cache_clear()
+    assert states(exports(client("viewer"), dag_id="remembered"), lake) == ["exported"]
+    with DAG("check_remembered", schedule=None, start_date=DAY) as checking:
+        bounds = {"start": DAY.isoformat(), "end": (DAY + 2 * HOUR).isoformat()}
+        PolarReconcileEventsOperator(task_id="check", destination=f"file://{lake}", **bounds)
+    assert run_dag(checking, logical_date=DAY).state == "success"
+    destinations._entries.cache_clear()
+    assert states(exports(client("viewer")), lake) == ["verified", "verified"]
+
+    forget(runs[1])
+    assert exports(client("viewer"), dag_id="remembered")["calendars"] == [], "whose it is cannot be told any more"
+
+
+def forget(run: Any) -> None:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        ours = {"dag_id": run.dag_run.dag_id, "run_id": run.dag_run.run_id}
+        session.execute(delete(XComModel).filter_by(**ours))

@@ -24,6 +24,7 @@ from airflow_provider_polar.engine.exporting.manifest import ExportName
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.plugins.ledger import history, waiting
 from airflow_provider_polar.plugins.ledger.calendars import Attempt, Calendar, Record, Task, Window, calendars
+from airflow_provider_polar.plugins.ledger.destinations import indexed
 
 _STATIC = Path(__file__).parent / "static"
 _HEADERS = {
@@ -71,14 +72,13 @@ def exports(user: GetUserDep, session: SessionDep, dag_id: Annotated[str | None,
     # A check may be made by another DAG, which the user must be allowed to read, too.
     checks = history.records(session, "check", _readable(user, history.dags_with(session, "check"), None))
     attempts = history.attempts(session, {(record.task.dag_id, record.task.task_id) for record in kept})
-    found = calendars(kept, checks, attempts, history.next_runs(session, dag_ids))
+    found = calendars(kept, checks, attempts, history.next_runs(session, dag_ids), indexed() if kept else {})
     compact = _Compact()
     body = {
         "states": _STATES,
         "calendars": [compact.calendar(calendar) for calendar in found],
         "names": compact.names,
         "tasks": compact.tasks,
-        "source": "Airflow's metadata database",
         "most": history.MOST_RECORDS if len(kept) == history.MOST_RECORDS else None,
         "now": _seconds(datetime.now(UTC)),
     }
@@ -170,6 +170,7 @@ class _Compact:
             "due": calendar.due and [_seconds(calendar.due.start), _seconds(calendar.due.end)],
             "after": run and _seconds(run.after),
             "paused": run and run.paused,
+            "indexed": calendar.indexed,
             "windows": [self._window(window, calendar.filters) for window in calendar.windows],
         }
 

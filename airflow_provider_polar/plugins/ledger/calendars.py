@@ -8,8 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from airflow_provider_polar.engine.exporting.index import Entry
+from airflow_provider_polar.engine.exporting.manifest import ExportName
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarWindowError
 
@@ -106,7 +109,8 @@ class Calendar:
 
     :param owner: the task that exported last.
     :param offset: from the start of its window to the logical date of its run; None where its runs have none.
-    :param due: the next window of the owner's DAG, and whether that is paused.
+    :param due: the next window of the owner's DAG.
+    :param indexed: how many of the windows only the index of the destination knows.
     """
 
     destination: str
@@ -119,6 +123,7 @@ class Calendar:
     offset: timedelta | None = None
     due: EventWindow | None = None
     next_run: Due | None = None
+    indexed: int = 0
 
 
 def calendars(
@@ -126,11 +131,14 @@ def calendars(
     checks: Iterable[Record],
     attempts: Mapping[Task, Attempt],
     due: Mapping[str, Due],
+    indexed: Mapping[str, Mapping[ExportName, Entry]] = MappingProxyType({}),
 ) -> list[Calendar]:
     """A calendar for each destination and filter that an export names.
 
     :param attempts: the tasks that have not succeeded; those without a record had no time to keep one.
     :param due: the next run of each DAG.
+    :param indexed: what the indexes of destinations say. It completes calendars, and makes none of its own: whose they
+        would be is not known.
     """
     by_place: dict[tuple[str, str], list[_Parsed]] = defaultdict(list)
     for export in _parsed(exports):
@@ -139,7 +147,18 @@ def calendars(
     for check in _parsed(checks):
         checked[check.place].append(check)
     unrecorded = _unrecorded(attempts, {export.task for found in by_place.values() for export in found})
-    return [_calendar(found, checked[place], attempts, unrecorded, due) for place, found in by_place.items()]
+    return [
+        _calendar(found, checked[place], attempts, unrecorded, due, [*_indexed(indexed.get(place[0], {}), place[1])])
+        for place, found in by_place.items()
+    ]
+
+
+def _indexed(entries: Mapping[ExportName, Entry], filters: str) -> Iterator[Window]:
+    for export, entry in entries.items():
+        if export.filters_tag == filters:
+            state = "exported" if entry.complete else "incomplete"
+            known = (entry.rows, entry.files, export.manifest)
+            yield Window(export.window, state, None, entry.at, None, *known)
 
 
 def _parsed(records: Iterable[Record]) -> Iterator[_Parsed]:
@@ -174,16 +193,20 @@ def _calendar(
     attempts: Mapping[Task, Attempt],
     unrecorded: Mapping[tuple[str, str, int], Sequence[Task]],
     due: Mapping[str, Due],
+    indexed: Sequence[Window],
 ) -> Calendar:
     last = exports[-1]
     calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task, offset=last.offset)
     claims = [claim for export in exports for claim in _claims(export, attempts)]
     claims += [claim for check in checks for claim in _again(check)]
     claims.sort(key=lambda claim: claim.at or _NEVER)
+    # What Airflow remembers says more, so it goes before what an index says of the same window.
+    claims = [*indexed, *claims]
     last_of_each = {(export.task.dag_id, export.task.task_id, export.task.map_index): export for export in exports}
     for key, model in last_of_each.items():
         claims += _supposed(model, {task: attempts[task] for task in unrecorded.get(key, ())})
     windows = _newest(claims)
+    calendar.indexed = sum(window.published and window.task is None for window in windows)
     _apply(checks, windows)
     calendar.next_run = due.get(last.task.dag_id)
     calendar.due = _next_window(calendar, last.span.duration)

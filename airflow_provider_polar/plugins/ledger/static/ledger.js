@@ -93,7 +93,7 @@ function cell(calendar, openList) {
   return (window) => {
     const attributes = { class: `cell ${window.state}`, tabindex: -1, "aria-label": told(calendar, window) };
     const element = window.task ? make("a", { ...attributes, href: address(window.task) }) : make("button", { ...attributes, type: "button" });
-    if (!window.task) {
+    if (!window.task && OPEN.includes(window.state)) {
       element.addEventListener("click", () => {
         openList.open = true;
         openList.scrollIntoView({ block: "nearest" });
@@ -121,7 +121,8 @@ function showTip(element, calendar, window) {
     ["Files", window.files === undefined || window.files === null ? null : number(window.files)],
     ["Manifest", manifestName(calendar, window)],
     ["Run", window.task && `${window.task.dag}, ${window.task.run}`],
-    ["Opens", window.task ? "the log of its run" : "the command that exports it"],
+    ["Opens", window.task ? "the log of its run" : window.state === "hole" ? "the command that exports it" : null],
+    ["Known", window.task || window.state === "hole" ? null : "from the destination's index: Airflow has forgotten the run"],
   ].filter(([, fact]) => fact !== null);
   const list = make("dl", {}, ...facts.flatMap(([name, fact]) => [make("dt", {}, name), make("dd", {}, fact)]));
   tip.replaceChildren(make("strong", {}, new Zone(calendar.zone).window(window.start, window.end)), list);
@@ -202,8 +203,9 @@ function section(calendar, body) {
   const filters = [...calendar.names, ...calendar.filtered_by.map((name) => `by ${name}`)].join(", ") || "all events";
   const late = calendar.after !== null && calendar.after < body.now ? " (late)" : "";
   const due = calendar.due && `Next window: ${zone.window(...calendar.due)}, due ${zone.text(calendar.after)}${calendar.paused ? ", but the DAG is paused" : late}`;
+  const source = "From Airflow's metadata database" + (calendar.indexed ? ` and, for ${plural(calendar.indexed, "window")}, the destination's index` : "");
   const facts = [counts.filter(([, count]) => count).map(([state, count]) => counted(count, state)).join(", "),
-    plural(total, "row"), due, `From ${body.source}`].filter(Boolean);
+    plural(total, "row"), due, source].filter(Boolean);
   const todo = openList(calendar);
   return make("section", {},
     make("h2", {}, calendar.destination), make("p", { class: "soft" }, `${filters} · ${calendar.zone}`),
