@@ -233,3 +233,17 @@ class PolarIngestIncompleteError(PolarError):
 
 class PolarWaitError(PolarError):
     """A wait was ended by an event named in ``fail_on``. A retry does not help."""
+
+
+class PolarTableError(PolarError):
+    """A table is not what a load needs: a column, a type, a right, or its events of a window. It is as it was before.
+
+    A retry does not help: the message says what to change."""
+
+
+class PolarDatabaseError(PolarError):
+    """A database failed: connection lost or refused, disk full, a lock not given. The table is as it was before.
+
+    A retry helps if the database was away for a moment; what had been loaded is known then and not loaded again."""
+
+    retryable = True

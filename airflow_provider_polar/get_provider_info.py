@@ -49,6 +49,13 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "transfers": [
+            {
+                "source-integration-name": "Polar",
+                "target-integration-name": "Common SQL",
+                "python-module": "airflow_provider_polar.transfers.events_to_sql",
+            },
+        ],
         "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
         "triggers": [
             {

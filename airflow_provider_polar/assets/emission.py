@@ -1,4 +1,4 @@
-"""What an export tells the assets that it updates."""
+"""What an export, or a load, tells the assets that it updates."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def emit_export(
             event.extra = extra
             if partition_key:
                 _add_partition(event, _key(context, window, partition_key))
+
+
+def emit_load(context: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Writes what was loaded into the events of the task's asset outlets.
+
+    :param context: the task's context.
+    :param result: of a load: its table and its numbers.
+    """
+    for outlet in context.get("outlets") or ():
+        if isinstance(outlet, Asset):
+            context["outlet_events"][outlet].extra = dict(result)
 
 
 def _key(context: Mapping[str, Any], window: EventWindow, pattern: str) -> str:

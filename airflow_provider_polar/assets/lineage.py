@@ -10,6 +10,8 @@ from airflow_provider_polar.engine.files.uris import StorageUri
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage  # type: ignore[import-not-found,unused-ignore]
 
+_PORTS = {"postgres": 5432, "mysql": 3306}
+
 
 def events_dataset(organization: str, name: str | None = None) -> tuple[str, str]:
     """Namespace and name of Polar's events, the same as of the asset ``polar://ORGANIZATION/events/NAME``."""
@@ -22,6 +24,17 @@ def storage_dataset(url: str) -> tuple[str, str]:
     if uri.is_on_disk:
         return "file", uri.path
     return f"{uri.scheme}://{uri.bucket}", uri.path.strip("/") or "/"
+
+
+def table_dataset(connection: Any, table: Sequence[str]) -> tuple[str, str]:
+    """Namespace and name of a table, as OpenLineage names those of PostgreSQL and MySQL; others likewise.
+
+    :param connection: of the database.
+    :param table: its name with its schema, which in MySQL is the database.
+    """
+    kind, port = connection.conn_type, connection.port or _PORTS.get(connection.conn_type)
+    database = [connection.schema] if connection.schema and kind != "mysql" else []
+    return f"{kind}://{connection.host or ''}{f':{port}' if port else ''}", ".".join([*database, *table])
 
 
 def export_lineage(
@@ -52,6 +65,16 @@ def ingest_lineage(organization: str, sources: Sequence[str], result: Mapping[st
         rows=None if result is None else result["inserted"],
         files=None,
     )
+
+
+def load_lineage(sources: Sequence[str], table: tuple[str, str], result: Mapping[str, Any]) -> OperatorLineage:
+    """From exported files to a table.
+
+    :param sources: the manifests that were loaded.
+    :param table: its namespace and name.
+    :param result: the load's ``rows``.
+    """
+    return _lineage(inputs=[storage_dataset(s) for s in sources], outputs=[table], rows=result["rows"], files=None)
 
 
 def _lineage(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator, conf
+from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError, PolarError
+from airflow_provider_polar.exceptions import PolarError, PolarIncompleteError
 from airflow_provider_polar.hooks.polar import PolarHook
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarManifestLink, show_events, show_manifest
+from airflow_provider_polar.operators._checked import CheckedOperator, failing_clearly
 from airflow_provider_polar.operators._storage import check_path, storage_path
-from airflow_provider_polar.parameters import Parser, is_mapped, is_templated, optional, positive_number
+from airflow_provider_polar.parameters import Parser, is_templated, optional, positive_number
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperatorLink, Context, ObjectStoragePath
@@ -33,33 +34,15 @@ if TYPE_CHECKING:
 _MAX_LINEAGE = 100
 
 
-@contextmanager
-def failing_clearly(*retried: type[PolarError]) -> Iterator[None]:
-    """Fails the task at once where a retry cannot help, with the error's own message; lets Airflow retry the rest.
-
-    A store's refusal is left to Airflow's retries: whether it lasts cannot be told here.
-
-    :param retried: further errors that Airflow's retries may fix.
-    """
-    try:
-        yield
-    except PolarError as error:
-        if error.retryable or isinstance(error, (PolarDestinationError, *retried)):
-            raise
-        raise AirflowFailException(str(error)) from error
-
-
-class PolarOperator(BaseOperator):
+class PolarOperator(CheckedOperator):
     """An operator that works through a connection of type ``polar``.
 
     :param polar_conn_id: the connection (templated).
     :param requests_per_minute: request budget of this task, in place of the connection's (templated). Polar's limit is
         shared by the whole organization, its shop included.
-    :raises PolarConfigurationError: at once, for a parameter that is wrong and not templated.
     """
 
     template_fields: Sequence[str] = ("polar_conn_id", "requests_per_minute")
-    ui_color = "#e8eefc"
 
     def __init__(
         self,
@@ -78,33 +61,7 @@ class PolarOperator(BaseOperator):
         return PolarHook(self.polar_conn_id, requests_per_minute=self._parsed("requests_per_minute"))
 
     def _parsers(self) -> dict[str, Parser]:
-        """What each parameter is read by; it imports what it needs only when it is called."""
-        return {"requests_per_minute": optional(positive_number)}
-
-    def _parsed(self, name: str) -> Any:
-        """What the value of a parameter means."""
-        return self._parsers()[name](getattr(self, name), name)
-
-    def _check(self) -> None:
-        """Refuses what is wrong and not templated; a constructor ends with it."""
-        if is_mapped(self):  # _connected() judges it
-            return
-        with self._named():
-            for name, parse in self._parsers().items():
-                if not is_templated(value := getattr(self, name)):
-                    parse(value, name)
-            self._check_together()
-
-    def _check_together(self) -> None:
-        """Refuses parameters that are not templated and do not go together."""
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Puts the task's name before an error, since Airflow's import errors show no line of the DAG file."""
-        try:
-            yield
-        except PolarConfigurationError as error:
-            raise type(error)(f"task {self.task_id!r}: {error}") from None
+        return super()._parsers() | {"requests_per_minute": optional(positive_number)}
 
     @contextmanager
     def _connected(self, *retried: type[PolarError]) -> Iterator[PolarHook]:
@@ -112,12 +69,6 @@ class PolarOperator(BaseOperator):
         with failing_clearly(*retried), closing(self.hook) as hook:
             self._prepare()
             yield hook
-
-    def _prepare(self) -> None:
-        """Refuses what can be known to be wrong before anything is waited for or requested, templates rendered."""
-        for name, parse in self._parsers().items():
-            parse(getattr(self, name), name)
-        self._check_together()
 
     def _reader(self, filters: EventFilters) -> CompleteReader:
         from airflow_provider_polar.engine.reading.reader import CompleteReader
@@ -269,6 +220,53 @@ class PolarDirectoryOperator(PolarOperator):
 
         return Directory(storage_path(self.destination, self.destination_conn_id))
 
+    def _window_export(
+        self,
+        reader: CompleteReader,
+        directory: Directory,
+        window: EventWindow,
+        filters: EventFilters,
+        layout: FileLayout,
+        **options: Any,
+    ) -> WindowExport:
+        from airflow_provider_polar.engine.exporting.export import WindowExport
+
+        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
+        return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
+
+    def _export_again(
+        self, exports: Iterable[WindowExport]
+    ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
+        """Exports windows again; what was exported, and the first failure.
+
+        One that cannot be proved must not keep the others from being exported.
+        """
+        again, failure = [], None
+        for export in exports:
+            self.log.info("%s has changed since its export, or is not complete: exporting it again", export.window)
+            try:
+                manifest = export.run()
+            except PolarIncompleteError as error:
+                self.log.error("%s", error)
+                failure = failure or error
+                continue
+            self._report_lineage(export.directory, export.manifest_name, manifest)
+            path = export.directory.url_of(export.manifest_name)
+            again.append({**export.window.to_dict(), "manifest": path, "rows": manifest.rows})
+        return again, failure
+
+    def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
+        """Tells Airflow's lineage what was written, of very many files the first hundred, and the ledger's index."""
+        # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
+        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
+
+        from airflow_provider_polar.plugins.ledger.destinations import index_export
+
+        index_export(directory, name, manifest)
+        collector: Any = get_hook_lineage_collector()
+        for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
+            collector.add_output_asset(context=self, uri=directory.url_of(path))
+
 
 class PolarPublishingOperator(PolarDirectoryOperator):
     """An operator that publishes an export.
@@ -287,32 +285,6 @@ class PolarPublishingOperator(PolarDirectoryOperator):
     def __init__(self, *, partition_key: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.partition_key = partition_key
-
-    def _window_export(
-        self,
-        reader: CompleteReader,
-        directory: Directory,
-        window: EventWindow,
-        filters: EventFilters,
-        layout: FileLayout,
-        **options: Any,
-    ) -> WindowExport:
-        from airflow_provider_polar.engine.exporting.export import WindowExport
-
-        server = f"{self.hook.get_conn().server.base_url} {self.polar_conn_id}"
-        return WindowExport(reader, directory, window, filters, layout, server=server, logger=self.log, **options)
-
-    def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
-        """Tells Airflow's lineage what was written, of very many files the first hundred, and the ledger's index."""
-        # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
-        from airflow.providers.common.compat.sdk import get_hook_lineage_collector
-
-        from airflow_provider_polar.plugins.ledger.destinations import index_export
-
-        index_export(directory, name, manifest)
-        collector: Any = get_hook_lineage_collector()
-        for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
-            collector.add_output_asset(context=self, uri=directory.url_of(path))
 
     def _published(self, context: Any, manifest: Manifest, path: str, directory: Directory) -> dict[str, Any]:
         """The task's result, once its link, its assets and the watermark have been told of the export."""

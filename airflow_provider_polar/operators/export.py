@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.api.filters import EventFilters
-    from airflow_provider_polar.engine.exporting.lookback import Comparison
+    from airflow_provider_polar.engine.exporting.comparison import CompareBy
+    from airflow_provider_polar.engine.exporting.export import WindowExport
     from airflow_provider_polar.engine.exporting.manifest import Manifest
     from airflow_provider_polar.engine.files.layout import FileLayout
-    from airflow_provider_polar.engine.files.storage import Directory
     from airflow_provider_polar.engine.window import EventWindow
 
 _LAYOUT = ("file_format", "compression", "include_fields", "exclude_fields", "max_file_rows", "max_file_bytes")
@@ -56,6 +56,8 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
     :param lookback: how far back earlier windows in the destination are compared with Polar, as a timedelta, text such
         as ``"2 days"``, or a number of windows (templated): one request each, and those that changed since, or were
         exported incompletely, are exported again. Windows in another layout are not looked at.
+    :param compare_by: what a look-back counts besides each window as a whole, by one more request each: ``name``, the
+        events of each name, or ``hour``, those of each hour, that the window's manifest has.
     :param on_incomplete: ``fail``, or ``warn`` and publish with a manifest that names what is missing (templated).
     :raises PolarIncompleteError: Polar counts events that it does not give.
     :raises PolarDestinationError: the store refuses something; a retry goes on from what is staged.
@@ -86,6 +88,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         max_file_bytes: int | None = None,
         max_concurrency: int = 4,
         lookback: timedelta | int | str | None = None,
+        compare_by: CompareBy | None = None,
         on_incomplete: Literal["fail", "warn"] = "fail",
         **kwargs: Any,
     ) -> None:
@@ -98,6 +101,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         self.max_file_bytes = max_file_bytes
         self.max_concurrency = max_concurrency
         self.lookback = lookback
+        self.compare_by = compare_by
         self.on_incomplete = on_incomplete
         self._check()
 
@@ -105,6 +109,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         return super()._parsers() | {
             "max_concurrency": positive_count,
             "lookback": optional(_lookback),
+            "compare_by": optional(one_of("name", "hour")),
             "on_incomplete": one_of("fail", "warn"),
         }
 
@@ -130,9 +135,8 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         keep_export(context, directory.url, window, filters)
         self.log.info("exporting %s with %s to %s", window, in_words(filters), directory.url)
 
-        def export(span: EventWindow) -> tuple[Manifest, str]:
-            """Exports a window; its manifest and where that is."""
-            export = self._window_export(
+        def export_of(span: EventWindow) -> WindowExport:
+            return self._window_export(
                 reader,
                 directory,
                 span,
@@ -141,19 +145,20 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
                 on_incomplete=self.on_incomplete,
                 max_concurrency=self._parsed("max_concurrency"),
             )
-            manifest = export.run()
-            self._report_lineage(directory, export.manifest_name, manifest)
-            return manifest, directory.url_of(export.manifest_name)
 
         looked_back: dict[str, Any] = {}
         failure: PolarIncompleteError | None = None
         if (lookback := self._parsed("lookback")) is not None:
             from airflow_provider_polar.engine.exporting.lookback import look_back
 
-            found = look_back(reader, directory, filters, layout, window, lookback)
-            changed, failure = self._export_changed(found, export, directory)
+            found = look_back(reader, directory, filters, layout, window, lookback, self.compare_by)
+            if found.unexported:
+                self.log.warning("the look-back finds no manifest for %s in %s", some(found.unexported), directory.url)
+            changed, failure = self._export_again(map(export_of, sorted((*found.changed, *found.incomplete))))
             looked_back = {"changed": changed, "unexported": [span.to_dict() for span in found.unexported]}
-        manifest, path = export(window)
+        export = export_of(window)
+        manifest, path = export.run(), directory.url_of(export.manifest_name)
+        self._report_lineage(directory, export.manifest_name, manifest)
         if failure is not None:
             raise failure
         self._log_exported(manifest, path, time.monotonic() - started)
@@ -168,24 +173,6 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
 
         exported = getattr(self, "_exported", None)
         return exported and export_lineage(self.polar_conn_id, *exported)
-
-    def _export_changed(
-        self, found: Comparison, export: Callable[[EventWindow], tuple[Manifest, str]], directory: Directory
-    ) -> tuple[list[dict[str, Any]], PolarIncompleteError | None]:
-        """Exports earlier windows again. One that cannot be proved must not keep the run's own from being exported."""
-        if found.unexported:
-            self.log.warning("the look-back finds no manifest for %s in %s", some(found.unexported), directory.url)
-        changed, failure = [], None
-        for window in sorted((*found.changed, *found.incomplete)):
-            self.log.info("%s has changed since its export, or is not complete: exporting it again", window)
-            try:
-                manifest, path = export(window)
-            except PolarIncompleteError as error:
-                self.log.error("%s", error)
-                failure = failure or error
-                continue
-            changed.append({**window.to_dict(), "manifest": path, "rows": manifest.rows})
-        return changed, failure
 
     def _log_exported(self, manifest: Manifest, path: str, seconds: float) -> None:
         client = self.hook.get_conn()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from tests.paths import ROOT
 
 EXAMPLES = ROOT / "dags_examples"
@@ -67,6 +68,36 @@ def test_hourly_export_s3(example, run_dag, polar_server, tmp_path):
         for line in gzip.decompress(path.read_bytes()).splitlines()
     ]
     assert len(rows) == len({row["id"] for row in rows}) == 121
+
+
+def test_nightly_reconcile(example, run_dag, polar_server, tmp_path):
+    """Forty days are exported; then an event of each is removed, and one like it comes late."""
+    first, day = datetime(2026, 1, 1, tzinfo=UTC), timedelta(days=1)
+
+    def events():
+        return [{"name": "call", "timestamp": first + n * day, "external_customer_id": "a"} for n in range(40)]
+
+    ids = polar_server.add_events(events())
+    for number in range(40):
+        PolarExportEventsOperator(
+            task_id="export",
+            destination=f"file://{tmp_path}/events",
+            start=first + number * day,
+            window=day,
+            requests_per_minute=60_000,
+        ).execute({})
+    polar_server.remove_events(ids)
+    polar_server.add_events(events())
+    dag = example("nightly_reconcile")
+    dag.task_dict["reconcile"].retries = 0  # A failure is seen at once.
+    run = run_dag(dag, logical_date=first + 40 * day + timedelta(hours=3))
+    assert run.state == "success"
+    found = run.xcom("reconcile")
+    assert (found["windows"], found["deep"], found["equal"]) == (40, 2, 38)
+    assert run.xcom("load") == [export["manifest"] for export in found["exported"]]
+    assert len(found["exported"]) == 2
+    report = (tmp_path / "differences" / "2026-02-10.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["difference"] for line in report) == ["gone", "gone", "new", "new"]
 
 
 def test_daily_rollup_from_file(example, run_dag, polar_server, tmp_path):

@@ -9,7 +9,18 @@ import pytest
 
 from tests.paths import PACKAGE
 
-FACE = ("hooks", "operators", "sensors", "triggers", "windows", "assets", "links", "notifications", "decorators")
+FACE = (
+    "hooks",
+    "operators",
+    "sensors",
+    "triggers",
+    "windows",
+    "assets",
+    "links",
+    "notifications",
+    "decorators",
+    "transfers",
+)
 
 
 def imports(module: Path) -> set[str]:
@@ -53,13 +64,14 @@ import sys
 from airflow.sdk import DAG, BaseOperator
 before = set(sys.modules)
 import airflow_provider_polar.operators.export, airflow_provider_polar.operators.ingest
-import airflow_provider_polar.sensors.event
+import airflow_provider_polar.sensors.event, airflow_provider_polar.transfers.events_to_sql
 print(*sorted(name.split(".")[0] for name in set(sys.modules) - before))
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     new = set(run.stdout.split())
     assert "airflow_provider_polar" in new
     assert new & {"httpx", "pydantic", "pyarrow", "sqlalchemy", "pendulum", "msgspec", "tenacity", "fsspec"} == set()
+    assert not [name for name in new if name.startswith(("duckdb", "psycopg", "pymysql", "MySQLdb"))]
 
 
 def test_docstrings_begin_with_a_summary():

@@ -15,6 +15,7 @@ from airflow_provider_polar.operators.export import PolarExportEventsOperator
 from airflow_provider_polar.operators.get import PolarGetEventOperator
 from airflow_provider_polar.operators.names import PolarListEventNamesOperator
 from airflow_provider_polar.operators.plan import PolarPlanExportOperator
+from airflow_provider_polar.transfers.events_to_sql import PolarEventsToSqlOperator
 
 
 def test_the_asset_scheme_is_registered() -> None:
@@ -57,14 +58,16 @@ def dag() -> DAG:
         PolarExportEventsOperator(task_id="day", window="1 day", settle=timedelta(minutes=5), **where)
         plan = PolarPlanExportOperator(task_id="plan", window=timedelta(days=1))
         mapped = PolarExportEventsOperator.partial(task_id="mapped", **where).expand_kwargs(plan.output)
-        mapped >> PolarAssembleExportOperator(task_id="assemble", plan=plan.output, **where)
+        assembled = PolarAssembleExportOperator(task_id="assemble", plan=plan.output, **where)
+        mapped >> assembled
+        PolarEventsToSqlOperator(task_id="load", manifest=assembled.output, sql_conn_id="warehouse", table="events")
     return made
 
 
 def test_dags_round_trip_through_serialization(dag: DAG) -> None:
     again = serialized(dag)
     assert set(again.task_dict) == set(dag.task_dict)
-    for task_id in ("day", "plan", "assemble"):
+    for task_id in ("day", "plan", "assemble", "load"):
         assert tuple(again.get_task(task_id).template_fields) == tuple(dag.get_task(task_id).template_fields)
     assert again.get_task("mapped").upstream_task_ids == {"plan"}
 

@@ -14,6 +14,7 @@ import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage
+from airflow_provider_polar.engine.exporting.contents import Contents
 from airflow_provider_polar.engine.exporting.local_files import LocalFileWriter, using_local_disk
 from airflow_provider_polar.engine.exporting.manifest import ExportName, Manifest, digest, write_manifest
 from airflow_provider_polar.engine.exporting.staging import RECORD_VERSION, Slice, Staging
@@ -37,7 +38,8 @@ SEGMENT_ROWS = 2_000
 SIDE_BY_SIDE = 4
 """Slices that are read at once."""
 _ROUNDS = 3
-_NEEDED = ("id", "timestamp")
+_NEEDED = ("id", "timestamp", "name", "source")
+"""Fields that the order of events and the manifest need, whatever the files keep."""
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +153,8 @@ class WindowExport:
                 writer.write(rows)
             stretches = slice_.stretches
             report = self._read_on(slice_, writer)
-            self._staging.finish(slice_, [*stretches, report], writer.finish(), self.layout.extension)
+            files = writer.finish()
+            self._staging.finish(slice_, [*stretches, report], writer.tally.contents, files, self.layout.extension)
 
     def _read_on(self, slice_: Slice, writer: LocalFileWriter) -> SliceReport:
         """Reads what the slice's segments do not hold, and stages it in further ones as it goes."""
@@ -210,6 +213,7 @@ class WindowExport:
             rows=sum(report.rows for report in reports),
             counted=counted_in(reports),
             repeated=sum(report.repeated for report in reports),
+            contents=Contents.joined(slice_.contents for slice_ in slices if slice_.contents),
             missing=[*(found for report in reports for found in report.missing), *arriving],
             files=files,
         )

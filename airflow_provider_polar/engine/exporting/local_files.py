@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import IO, Self
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.exporting.contents import Tally
 from airflow_provider_polar.engine.exporting.manifest import FileEntry
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.streams import RowWriter
@@ -38,11 +39,13 @@ class LocalFileWriter:
     """Writes the events of a slice, in the order given, to files that roll as the layout says.
 
     :param folder: local directory to write in.
+    :ivar tally: of what was written.
     """
 
     def __init__(self, folder: str, layout: FileLayout) -> None:
         self._folder = folder
         self._layout = layout
+        self.tally = Tally()
         self._files: list[FileEntry] = []
         self._file: IO[bytes] | None = None
         self._writer: RowWriter | None = None
@@ -73,6 +76,7 @@ class LocalFileWriter:
                     self._writer = self._layout.open(self._file)
                     self._first = row.timestamp
                 self._size += self._writer.write(row)
+                self.tally.add(row)
                 self._rows += 1
                 self._last = row.timestamp
                 if self._layout.is_full(self._rows, self._size):

@@ -1,20 +1,15 @@
-"""Whether exported windows are still what Polar counts: one request a window.
-
-A count that is the manifest's is a good sign, and no proof: Polar's operators delete and restore events now and then.
-"""
+"""Which windows of an earlier export are compared with Polar again."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from airflow_provider_polar.api.filters import EventFilters
-from airflow_provider_polar.engine.exporting.manifest import ExportName, TornManifestError, exports_in, read_manifest
+from airflow_provider_polar.engine.exporting.comparison import CompareBy, Comparison, compare, counts_are_equal
+from airflow_provider_polar.engine.exporting.manifest import exports_in
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.window import EventWindow
@@ -22,67 +17,6 @@ from airflow_provider_polar.exceptions import PolarConfigurationError
 
 if TYPE_CHECKING:
     from airflow_provider_polar.engine.reading.reader import CompleteReader
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """What a comparison of exported windows with Polar found.
-
-    :param equal: windows that were exported completely and whose count is their manifest's.
-    :param changed: windows whose count is another one: late events came in, or events went.
-    :param incomplete: windows whose manifest says that events are missing, or is torn.
-    :param unexported: windows of time without a manifest.
-    """
-
-    equal: tuple[EventWindow, ...] = ()
-    changed: tuple[EventWindow, ...] = ()
-    incomplete: tuple[EventWindow, ...] = ()
-    unexported: tuple[EventWindow, ...] = ()
-
-
-def compare(
-    reader: CompleteReader, directory: Directory, exports: Sequence[ExportName], within: EventWindow
-) -> Comparison:
-    """Requests the count of each window that was exported completely.
-
-    :param exports: what was exported, adjacent or not, overlapping or not, in one layout or several.
-    :param within: the window in which what none of them covers is unexported.
-    :raises PolarSourceError: a manifest has a newer schema.
-    """
-    found: dict[str, list[EventWindow]] = {"equal": [], "changed": [], "incomplete": [], "unexported": []}
-    cursor = within.start
-    for window, names in groupby(sorted(exports, key=lambda e: e.window), key=lambda export: export.window):
-        state = _state(reader, directory, window, list(names))
-        if state is None:
-            continue
-        found[state].append(window)
-        if cursor < window.start:
-            found["unexported"].append(EventWindow(cursor, window.start))
-        cursor = max(cursor, window.end)
-    if cursor < within.end:
-        found["unexported"].append(EventWindow(cursor, within.end))
-    return Comparison(**{state: tuple(windows) for state, windows in found.items()})
-
-
-def _state(
-    reader: CompleteReader, directory: Directory, window: EventWindow, exports: Sequence[ExportName]
-) -> str | None:
-    """What a window is, None if its manifests have gone since they were listed."""
-    manifests = []
-    for export in exports:
-        try:
-            manifests.append(read_manifest(directory, export.manifest))
-        except TornManifestError as error:
-            log.warning("%s", error)
-            return "incomplete"
-    there = [manifest for manifest in manifests if manifest is not None]
-    if not there:
-        return None
-    if not all(manifest.complete for manifest in there):
-        return "incomplete"
-    return "equal" if {reader.count(window)} == {manifest.counted for manifest in there} else "changed"
 
 
 def check_lookback(lookback: timedelta | int | None) -> None:
@@ -105,6 +39,7 @@ def look_back(
     layout: FileLayout,
     window: EventWindow,
     lookback: timedelta | int,
+    by: CompareBy | None = None,
 ) -> Comparison:
     """Compares the exported windows before ``window``.
 
@@ -113,12 +48,14 @@ def look_back(
 
     :param lookback: how far back from the window's start; as a number, so many windows, one without a manifest
         being taken as long as ``window``.
+    :param by: what is counted besides each window as a whole.
     """
     earlier = [export for export in exports_in(directory, filters, layout) if export.window.end <= window.start]
     windows = [export.window for export in earlier]
     start = _windows_back(windows, window, lookback) if isinstance(lookback, int) else _back(window.start, lookback)
     within = EventWindow(start, window.start)
-    return compare(reader, directory, [export for export in earlier if export.window.start >= start], within)
+    exports = [export for export in earlier if export.window.start >= start]
+    return compare(directory, exports, within, counts_are_equal(reader, by))
 
 
 def _windows_back(earlier: Sequence[EventWindow], window: EventWindow, number: int) -> datetime:

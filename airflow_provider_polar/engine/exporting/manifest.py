@@ -16,6 +16,7 @@ import msgspec
 
 from airflow_provider_polar import __version__
 from airflow_provider_polar.api.filters import EventFilters
+from airflow_provider_polar.engine.exporting.contents import Contents
 from airflow_provider_polar.engine.files.fields import FieldChoice
 from airflow_provider_polar.engine.files.layout import FileLayout
 from airflow_provider_polar.engine.files.storage import Directory
@@ -23,7 +24,8 @@ from airflow_provider_polar.engine.reading.reports import Discrepancy
 from airflow_provider_polar.engine.window import MICROSECOND, EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError, PolarSourceError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Schema 1, which is read too, lacks the ``contents``."""
 _MOMENT = r"\d{8}T\d{6}(?:\.\d{6})?Z"
 _NAME = re.compile(rf"events_({_MOMENT})_({_MOMENT})((?:_[0-9a-f]{{8}})?)((?:-[0-9a-f]{{8}})?)(?=\.)")
 
@@ -193,6 +195,7 @@ class Manifest:
     :param counted: what the API counts in the whole milliseconds that hold the window, with what it counts twice or
         does not give. That it counts as many later is a good sign, and no proof: events can go and come.
     :param repeated: how many times an event was counted again.
+    :param contents: which events are in the files; not known of an export of schema 1.
     :param complete: whether every event that the API counts is in the files; follows from ``missing``.
     :param missing: where the API counts events that it does not give; empty if the export is complete.
     :param files: the files, in order of time.
@@ -211,6 +214,7 @@ class Manifest:
     rows: int
     counted: int
     repeated: int
+    contents: Contents | msgspec.UnsetType = msgspec.UNSET
     complete: bool = True
     missing: Sequence[Discrepancy] = ()
     files: Sequence[FileEntry]
@@ -239,10 +243,10 @@ class Manifest:
         """
         try:
             value = json.loads(content)
-            if value["schema_version"] != SCHEMA_VERSION:
+            if value["schema_version"] not in range(1, SCHEMA_VERSION + 1):
                 raise PolarSourceError(
-                    f"{where} has schema version {value['schema_version']}, this provider reads {SCHEMA_VERSION}: "
-                    "upgrade it, or export the window again"
+                    f"{where} has schema version {value['schema_version']}, this provider reads up to "
+                    f"{SCHEMA_VERSION}: upgrade it, or export the window again"
                 )
             return msgspec.convert(value, cls)
         except (ValueError, KeyError, TypeError) as error:

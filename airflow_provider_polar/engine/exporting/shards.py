@@ -12,6 +12,7 @@ import msgspec
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.limits import MAX_LIMIT
+from airflow_provider_polar.engine.exporting.contents import Contents
 from airflow_provider_polar.engine.exporting.manifest import (
     ExportName,
     Manifest,
@@ -156,13 +157,16 @@ class Assembly:
         return self._export(manifest.window, manifest)
 
     def _join(self, manifests: Sequence[Manifest]) -> Manifest:
+        contents = [manifest.contents for manifest in manifests if manifest.contents is not msgspec.UNSET]
         return Manifest(
+            schema_version=min(manifest.schema_version for manifest in manifests),
             window=self.window,
             filters=self.filters.to_dict(),
             **manifests[0].layout.to_dict(),
             rows=sum(manifest.rows for manifest in manifests),
             counted=sum(manifest.counted for manifest in manifests),
             repeated=sum(manifest.repeated for manifest in manifests),
+            contents=Contents.joined(contents) if len(contents) == len(manifests) else msgspec.UNSET,
             missing=[found for manifest in manifests for found in manifest.missing],
             files=[file for manifest in manifests for file in manifest.files],
             pieces=[replace(m, pieces=msgspec.UNSET) for m in manifests] if len(manifests) > 1 else msgspec.UNSET,

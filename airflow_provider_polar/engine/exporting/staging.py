@@ -23,13 +23,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from airflow_provider_polar.api.rows import EventRow
+from airflow_provider_polar.engine.exporting.contents import Contents
 from airflow_provider_polar.engine.exporting.manifest import ExportName, FileEntry, compact, remove_unnamed
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.reading.reports import SliceReport
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarDestinationError
 
-RECORD_VERSION = 3
+RECORD_VERSION = 4
 T = TypeVar("T")
 _ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
@@ -58,6 +59,7 @@ class Slice:
     :param expected: events that the API counted when the slice was planned.
     :param reports: how it was read; several where a reading was interrupted, of adjacent stretches of the slice.
         Empty until it has been read.
+    :param contents: the events in its files.
     :param files: its files in order, by their names in the staging directory.
     :param segments: what is staged of it while it is being read.
     """
@@ -65,6 +67,7 @@ class Slice:
     window: EventWindow
     expected: int
     reports: list[SliceReport] = field(default_factory=list)
+    contents: Contents | None = None
     files: list[FileEntry] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
 
@@ -230,7 +233,7 @@ class Staging:
         """Forgets what is staged of a slice that is to be read again: from its start, or from its last segment on."""
         with self._lock:
             self._going += [file.path for file in slice_.files]
-            slice_.reports, slice_.files = [], []
+            slice_.reports, slice_.contents, slice_.files = [], None, []
             if not keep_segments:
                 self._going += [segment.path for segment in slice_.segments]
                 slice_.segments = []
@@ -250,7 +253,14 @@ class Staging:
             self._save()
         self._directory.write(f"{self._folder}/{path}", content)
 
-    def finish(self, slice_: Slice, reports: list[SliceReport], files: Sequence[FileEntry], extension: str) -> None:
+    def finish(
+        self,
+        slice_: Slice,
+        reports: list[SliceReport],
+        contents: Contents,
+        files: Sequence[FileEntry],
+        extension: str,
+    ) -> None:
         """Enters a slice's files, then uploads them; its segments go."""
         entries = [
             replace(file, path=f"{compact(slice_.window.start)}-{number:04d}-{file.sha256[:16]}{extension}")
@@ -259,7 +269,7 @@ class Staging:
         paths = {entry.path for entry in entries}
         with self._lock:
             self._going = [old for old in (*self._going, *(file.path for file in slice_.files)) if old not in paths]
-            slice_.files, slice_.reports = entries, reports
+            slice_.files, slice_.contents, slice_.reports = entries, contents, reports
             self._save()
         for entry, file in zip(entries, files, strict=True):
             self._directory.upload(file.path, f"{self._folder}/{entry.path}")

@@ -20,6 +20,18 @@ class StoragePath(Protocol):
     def protocol(self) -> str: ...
 
 
+class FilePath(StoragePath, Protocol):
+    """What is needed of one that is a file's, to write that (``ObjectStoragePath`` or any ``UPath``)."""
+
+    @property
+    def parent(self) -> StoragePath:
+        """Its directory."""
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+
+
 def file_system(path: StoragePath, needed_by: str) -> Any:
     """The fsspec file system of a path in object storage; any other fault of the store is raised as it is.
 

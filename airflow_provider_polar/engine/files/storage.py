@@ -15,6 +15,8 @@ from airflow_provider_polar.engine.files.packages import StoragePath, file_syste
 from airflow_provider_polar.engine.files.uris import PREFIX_LISTING
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDestinationError
 
+_BLOCK = 1 << 20
+
 
 class _ObjectStore:
     """An object store: what its file system puts is there at once and whole."""
@@ -180,6 +182,14 @@ class Directory:
             content: bytes = self._fs.cat_file(self._at(name), end=end)
             return content
         return None
+
+    def blocks(self, name: str) -> Iterator[bytes]:
+        """An object's content in blocks of a megabyte; none where there is no such object."""
+        with self._saying("read", name), suppress(FileNotFoundError):
+            self._forget()
+            with self._fs.open(self._at(name), "rb") as file:
+                while block := file.read(_BLOCK):
+                    yield block
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from airflow_provider_polar.api.client import PolarClient
+from airflow_provider_polar.engine.files.packages import FilePath
 from airflow_provider_polar.engine.ingesting.dispatcher import Dispatcher
 from airflow_provider_polar.engine.ingesting.identity import Identities
 from airflow_provider_polar.engine.ingesting.journal import Batch, Journal
@@ -24,7 +25,7 @@ from airflow_provider_polar.engine.ingesting.parents import missing_parents
 from airflow_provider_polar.engine.ingesting.places import KEPT_PROBLEMS, Flaws
 from airflow_provider_polar.engine.ingesting.preparation import Preparation, ToEvent
 from airflow_provider_polar.engine.ingesting.progress import Memory, Progress
-from airflow_provider_polar.engine.ingesting.rejected import FilePath, RejectedRows
+from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.exceptions import (
     EventProblem,

@@ -10,9 +10,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_provider_polar.engine.files.packages import StoragePath
+from airflow_provider_polar.engine.files.packages import FilePath
 from airflow_provider_polar.engine.files.storage import Directory
 from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
 from airflow_provider_polar.exceptions import EventProblem
@@ -20,18 +20,6 @@ from airflow_provider_polar.wording import number_of
 
 _REASONS = 20
 _HEAD = 4096
-
-
-class FilePath(StoragePath, Protocol):
-    """What is needed of the destination (``ObjectStoragePath`` or any ``UPath``)."""
-
-    @property
-    def parent(self) -> StoragePath:
-        """Its directory."""
-
-    @property
-    def name(self) -> str:
-        """Its name there."""
 
 
 class RejectedRows:

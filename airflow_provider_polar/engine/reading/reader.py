@@ -32,9 +32,12 @@ class CompleteReader:
         self.client = client
         self.filters = EventFilters.parse(filters)
 
-    def count(self, window: EventWindow) -> int:
-        """What Polar counts in the request that holds a window (its edge milliseconds whole): one request."""
-        return drive(self.client, count_window(window, self.filters))
+    def count(self, window: EventWindow, filters: EventFilters | None = None) -> int:
+        """What Polar counts in the request that holds a window (its edge milliseconds whole): one request.
+
+        :param filters: in place of the reader's own.
+        """
+        return drive(self.client, count_window(window, filters or self.filters))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows = 10_000) -> Plan:
         """The slices that a window is to be read in: one request a slice."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.api.rows import EventRow, RowPage, from_ms
 from airflow_provider_polar.engine.files.fields import EVENT_FIELDS
 from airflow_provider_polar.engine.reading.reports import NOT_GIVEN, Discrepancy, SliceReport
@@ -68,8 +69,11 @@ class MemoryReader:
         found = [r for r in map(row, self.events) if r.timestamp in window]
         return sorted(found, key=lambda r: (r.timestamp, r.id))
 
-    def count(self, window: EventWindow) -> int:
-        return len(self._in(window))
+    filters = EventFilters()
+
+    def count(self, window: EventWindow, filters: EventFilters | None = None) -> int:
+        chosen = (filters or self.filters).name
+        return sum(chosen is None or row.get("name") in chosen for row in self._in(window))
 
     def plan(self, window: EventWindow, *, target_rows: TargetRows) -> Plan:
         return Plan([(part, self.count(part)) for part in window.split(self.pieces)])

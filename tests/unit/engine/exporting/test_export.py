@@ -91,7 +91,7 @@ def test_publishes_every_event_in_order_and_a_manifest(target: Path) -> None:
     assert files(target) == [f"{NAME}.part-000{n}.jsonl" for n in (1, 2, 3)]
     assert set(objects(target)) == {f"{NAME}.manifest.json", *(file.path for file in manifest.files)}
     content = json.loads((target / f"{NAME}.manifest.json").read_text())
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert content["window"] == {"start": "2026-01-01T00:00:00Z", "end": "2026-01-01T01:00:00Z"}
     assert (content["rows"], content["counted"], content["complete"], content["missing"]) == (60, 60, True, [])
     assert content["files"][0]["first_timestamp"] == "2026-01-01T00:00:00Z"
