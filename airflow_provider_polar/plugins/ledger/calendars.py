@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from airflow_provider_polar.engine.exporting.index import Entry
 from airflow_provider_polar.engine.exporting.manifest import ExportName
@@ -18,7 +20,7 @@ from airflow_provider_polar.exceptions import PolarWindowError
 
 ACTIVE = ("queued", "scheduled", "running", "restarting", "deferred", "up_for_retry", "up_for_reschedule")
 """States of a task that is still to do its work."""
-_KINDS = {"destination": str, "filters": str, "names": list, "filtered_by": list, "zone": str}
+_PLACE = ("destination", "filters", "names", "filtered_by", "zone")
 _NEVER = datetime.min.replace(tzinfo=UTC)
 _MOST_CELLS = 2_000
 """A gap of more windows than this is shown as one."""
@@ -43,19 +45,51 @@ class Record(NamedTuple):
     value: Mapping[str, Any]
 
 
+class _Again(msgspec.Struct):
+    """An earlier window that was exported again."""
+
+    start: datetime
+    end: datetime
+    rows: int
+    manifest: str
+
+
+class _Kept(msgspec.Struct):
+    """What :mod:`.records` writes of an export or a check; ``rows`` and what follows of a published export."""
+
+    destination: str
+    filters: str
+    names: list[str]
+    filtered_by: list[str]
+    zone: str
+    start: datetime
+    end: datetime
+    logical_date: Annotated[datetime, msgspec.Meta(tz=True)] | None
+    rows: int | None = None
+    files: int | None = None
+    complete: bool = True
+    manifest: str | None = None
+    again: list[_Again] = []
+    changed: list[EventWindow] = []
+    incomplete: list[EventWindow] = []
+    missing: list[EventWindow] = []
+
+
 class _Parsed(NamedTuple):
     """A record, and what its texts mean."""
 
     task: Task
     at: datetime
-    value: Mapping[str, Any]
+    value: _Kept
     span: EventWindow
-    logical_date: datetime | None
-    spans: Mapping[str, Sequence[EventWindow]]
 
     @property
     def place(self) -> tuple[str, str]:
-        return self.value["destination"], self.value["filters"]
+        return self.value.destination, self.value.filters
+
+    @property
+    def logical_date(self) -> datetime | None:
+        return self.value.logical_date
 
     @property
     def offset(self) -> timedelta | None:
@@ -164,19 +198,11 @@ def _indexed(entries: Mapping[ExportName, Entry], filters: str) -> Iterator[Wind
 def _parsed(records: Iterable[Record]) -> Iterator[_Parsed]:
     """The records, in order of time. Any task may write one, and one that is wrong must not hide the others."""
     for record in sorted(records, key=lambda record: record.at):
-        value, task = record.value, record.task
         try:
-            logical_date = value["logical_date"] and datetime.fromisoformat(value["logical_date"])
-            spans = {
-                key: [EventWindow.from_dict(window) for window in value.get(key, ())]
-                for key in ("again", "changed", "incomplete", "missing")
-            }
-            for key, kind in _KINDS.items():
-                if not isinstance(value[key], kind):
-                    raise TypeError(key)
-            yield _Parsed(task, record.at, value, EventWindow(value["start"], value["end"]), logical_date, spans)
-        except (KeyError, TypeError, ValueError, PolarWindowError) as error:
-            log.warning("The ledger leaves out what %s says of itself: %s", task, type(error).__name__)
+            value = msgspec.convert(record.value, _Kept)
+            yield _Parsed(record.task, record.at, value, EventWindow(value.start, value.end))
+        except (msgspec.ValidationError, PolarWindowError) as error:
+            log.warning("The ledger leaves out what %s says of itself: %s", record.task, type(error).__name__)
 
 
 def _unrecorded(attempts: Mapping[Task, Attempt], recorded: set[Task]) -> dict[tuple[str, str, int], list[Task]]:
@@ -196,7 +222,7 @@ def _calendar(
     indexed: Sequence[Window],
 ) -> Calendar:
     last = exports[-1]
-    calendar = Calendar(**{key: last.value[key] for key in _KINDS}, owner=last.task, offset=last.offset)
+    calendar = Calendar(**{key: getattr(last.value, key) for key in _PLACE}, owner=last.task, offset=last.offset)
     claims = [claim for export in exports for claim in _claims(export, attempts)]
     claims += [claim for check in checks for claim in _again(check)]
     claims.sort(key=lambda claim: claim.at or _NEVER)
@@ -226,21 +252,21 @@ def _supposed(model: _Parsed, attempts: Mapping[Task, Attempt]) -> Iterator[Wind
 
 def _claims(export: _Parsed, attempts: Mapping[Task, Attempt]) -> Iterator[Window]:
     value, about = export.value, (export.task, export.at, export.logical_date)
-    if "rows" not in value:
+    if value.rows is None:
         # Where the task is not among the attempts, somebody has marked it a success: nothing is published.
         attempt = attempts.get(export.task)
         yield Window(export.span, "exporting" if attempt and attempt.state in ACTIVE else "failed", *about)
         return
-    state = "exported" if value["complete"] else "incomplete"
-    yield Window(export.span, state, *about, value["rows"], value["files"], value["manifest"])
+    state = "exported" if value.complete else "incomplete"
+    yield Window(export.span, state, *about, value.rows, value.files, value.manifest)
     yield from _again(export)
 
 
 def _again(record: _Parsed) -> Iterator[Window]:
     """Earlier windows that a look-back or a check has exported again."""
-    for exported, span in zip(record.value.get("again", ()), record.spans["again"], strict=True):
-        name = exported["manifest"].rpartition("/")[2]
-        yield Window(span, "exported", record.task, record.at, None, exported["rows"], None, name)
+    for one in record.value.again:
+        name = one.manifest.rpartition("/")[2]
+        yield Window(EventWindow(one.start, one.end), "exported", record.task, record.at, None, one.rows, None, name)
 
 
 def _newest(claims: Iterable[Window]) -> list[Window]:
@@ -258,15 +284,15 @@ def _apply(checks: Iterable[_Parsed], windows: Sequence[Window]) -> None:
     starts = [window.span.start for window in windows]
     longest = max((window.span.duration for window in windows), default=timedelta(0))
     for check in checks:
-        span, found = check.span, check.spans
+        span, found = check.span, check.value
         for window in windows[bisect_right(starts, span.start - longest) : bisect_left(starts, span.end)]:
             if not window.published or window.span.end <= span.start or (window.at and window.at >= check.at):
                 continue
-            if any(gap.start <= window.span.start and window.span.end <= gap.end for gap in found["missing"]):
+            if any(gap.start <= window.span.start and window.span.end <= gap.end for gap in found.missing):
                 window.state = "hole"
-            elif window.span in found["changed"]:
+            elif window.span in found.changed:
                 window.state = "changed"
-            elif window.span in found["incomplete"]:
+            elif window.span in found.incomplete:
                 window.state = "incomplete"
             elif window.state != "incomplete":
                 window.state = "verified"

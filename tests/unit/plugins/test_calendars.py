@@ -158,7 +158,19 @@ def test_destinations_and_filters_have_calendars_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"start": 1}, {"end": "2026"}, {"zone": None}, {"logical_date": "soon"}, {"rows": 1, "again": [3]}]
+    "wrong",
+    [
+        {"start": 1},
+        {"end": "2026"},
+        {"end": "2026-10-31T00:00:00Z"},
+        {"zone": None},
+        {"logical_date": "soon"},
+        {"logical_date": "2026-11-01T00:00:00"},
+        {"rows": "many"},
+        {"rows": 1, "again": [3]},
+        {"rows": 1, "again": [{**hour(0).to_dict(), "rows": 1}]},
+        {"changed": [{"start": "2026-11-01T00:00:00Z"}]},
+    ],
 )
 def test_a_record_that_somebody_wrote_wrongly_hides_no_other(wrong: dict[str, Any]) -> None:
     broken = record(hour(1), run="broken")
