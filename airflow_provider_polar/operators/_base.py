@@ -242,10 +242,13 @@ class PolarDirectoryOperator(PolarOperator):
         return again, failure
 
     def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
-        """Tells Airflow's lineage what was written; of very many files, the first hundred."""
+        """Tells Airflow's lineage what was written, of very many files the first hundred, and the ledger's index."""
         # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
         from airflow.providers.common.compat.sdk import get_hook_lineage_collector
 
+        from airflow_provider_polar.plugins.ledger.destinations import index_export
+
+        index_export(directory, name, manifest)
         collector: Any = get_hook_lineage_collector()
         for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
             collector.add_output_asset(context=self, uri=directory.url_of(path))

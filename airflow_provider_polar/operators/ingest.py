@@ -275,6 +275,7 @@ class PolarIngestEventsOperator(PolarQueryOperator):
         to_event: ToEvent | None = None,
     ) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.ingest import Ingest
+        from airflow_provider_polar.plugins.ledger.records import keep_ingest
 
         ti = context["ti"]
         scope, scope_in_words = self._scope(context)
@@ -282,6 +283,7 @@ class PolarIngestEventsOperator(PolarQueryOperator):
         if not self.is_dry_run:  # which needs no connection
             target = f"Polar ({self.hook.settings.base_url}, connection {self.polar_conn_id})"
             show_events(context, self.hook.settings.environment)
+            keep_ingest(context, self.polar_conn_id)
         self.log.info(
             "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
         )
@@ -301,6 +303,8 @@ class PolarIngestEventsOperator(PolarQueryOperator):
         mapping = to_event or self._parsed("mapping")
         summary = ingest.run(rows, mapping=mapping, sources=sources, snapshot=snapshot)._asdict()
         self._ingested = [source for source in sources if source], summary
+        if not self.is_dry_run:
+            keep_ingest(context, self.polar_conn_id, summary)
         return summary
 
 

@@ -116,6 +116,8 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         from airflow_provider_polar.engine.exporting.deep import DeepComparison
         from airflow_provider_polar.engine.exporting.manifest import exports_in
         from airflow_provider_polar.engine.files.report import LinesReport
+        from airflow_provider_polar.plugins.ledger.destinations import index_anew
+        from airflow_provider_polar.plugins.ledger.records import keep_check
 
         directory, reader = self._directory(), self._reader(filters)
         self.log.info("comparing the exports of %s with %s in %s", window, in_words(filters), directory.url)
@@ -138,12 +140,15 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         if self._parsed("deep"):
             differences = [difference.to_dict() for difference in deep.differences[:_KEPT_DIFFERENCES]]
             result |= {"deep": deep.windows, "differences": differences, "report": report}
+        index_anew(directory)
+        keep_check(context, directory.url, window, filters, result)
         if self.on_difference == "export":
             differing = [one for one in exports if one.window in {*found.changed, *found.incomplete}]
             torn: list[EventWindow] = []
             result["exported"], failure = self._export_again(
                 self._exports_of(reader, directory, filters, differing, torn)
             )
+            keep_check(context, directory.url, window, filters, result)
             if failure is not None:
                 raise failure
             found = replace(found, changed=(), incomplete=tuple(torn))
