@@ -38,7 +38,7 @@ WORDS = {
     Kind.OTHER_CUSTOMER: "metered for another customer than listed for",
     Kind.NOT_LISTED: "metered, and not listed",
     Kind.DIFFERENT: "metered otherwise than listed",
-    Kind.UNEXPLAINED: "metered otherwise than listed, and of no customer that has events in the window",
+    Kind.UNEXPLAINED: "metered otherwise than listed, and of none of the customers that a request can name",
     Kind.NOT_GIVEN: "counted by Polar's list, and not given",
     Kind.ONLY_IN_FILES: "in the files, and no longer listed",
     Kind.NOT_IN_FILES: "listed, and not in the files",
