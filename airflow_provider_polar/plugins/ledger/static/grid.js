@@ -140,4 +140,3 @@ export function line(calendar) {
   return make("svg", { class: "line", viewBox: "0 0 1000 36", preserveAspectRatio: "none", role: "img", "aria-label": told },
     make("title", {}, told), make("polyline", { points }));
 }
-
