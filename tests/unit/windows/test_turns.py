@@ -47,7 +47,7 @@ def ticks(dag: DAG, number: int) -> Iterator[datetime]:
         CronTriggerTimetable("30 2 * * *", timezone="Europe/Berlin"),
         CronTriggerTimetable("0 12 * * *", timezone="Pacific/Auckland"),
     ],
-    ids=str,
+    ids=lambda schedule: getattr(schedule, "summary", str(schedule)),
 )
 def test_consecutive_runs_have_consecutive_numbers_and_every_window_its_turn(schedule: Any, monkeypatch: Any) -> None:
     # Counting from a time near by is faster.
