@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := $(CURDIR)/.demo
 DAY ?= 2013-01-01
 
-.PHONY: help install demo test test-matrix lint types unit docs browser faults watchers verify-proof release-check format clean
+.PHONY: help install demo test test-matrix lint types unit docs browser faults watchers verify-proof acceptance release-check format clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,10 @@ watchers: install  ## stalls, kills and changes watchers in a real triggerer, 20
 
 verify-proof: install  ## 1,000 differences planted in what is billed, every one named; 20 clean runs, none reported
 	VERIFY_PLANTS=1000 $(BIN)/pytest tests/integration/test_verify_planted.py
+
+acceptance: install  ## this provider, polar-sdk, dlt and airbyte-cdk in every trap of Polar's API, as a table
+	$(BIN)/python -m airflow_provider_polar.testing.acceptance --client ours --client polar-sdk \
+		--client polar-sdk-metering --client dlt --client airbyte-cdk
 
 release-check: install  ## build wheel and sdist, install them into an empty environment and use them
 	$(BIN)/python -m pip install --quiet --group release

@@ -56,6 +56,11 @@ def get_provider_info() -> dict[str, Any]:
                 "target-integration-name": "Common SQL",
                 "python-module": "airflow_provider_polar.transfers.events_to_sql",
             },
+            {
+                "source-integration-name": "Polar",
+                "target-integration-name": "Apache Iceberg",
+                "python-module": "airflow_provider_polar.transfers.events_to_iceberg",
+            },
         ],
         "sensors": [{"integration-name": "Polar", "python-modules": ["airflow_provider_polar.sensors.event"]}],
         "triggers": [
@@ -73,6 +78,24 @@ def get_provider_info() -> dict[str, Any]:
             "airflow_provider_polar.links.polar.PolarManifestLink",
             "airflow_provider_polar.links.polar.PolarReportLink",
         ],
+        "config": {
+            "polar": {
+                "description": "The ledger, Polar's page in Airflow.",
+                "options": {
+                    "ledger_destinations": {
+                        "description": (
+                            "Directories of exports, separated by white space, each of which keeps an index that the "
+                            "ledger reads: it shows windows that Airflow has forgotten. Workers and web servers need "
+                            "the same value."
+                        ),
+                        "version_added": None,
+                        "type": "string",
+                        "example": "s3://aws_default@my-bucket/polar/events",
+                        "default": "",
+                    }
+                },
+            }
+        },
         "asset-uris": [
             {
                 "schemes": ["polar"],

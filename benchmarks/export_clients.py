@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import runpy
 import sys
 import time
 from collections.abc import Callable
@@ -18,77 +19,30 @@ from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
+ADAPTERS = Path(__file__).parents[1] / "airflow_provider_polar/testing/acceptance/adapters"
+
+
+def _adapter(name: str) -> Any:
+    """What the acceptance suite has of a client, loaded by its path, for its name may be that of a package."""
+    return runpy.run_path(str(ADAPTERS / "run.py"))["load"](name)
 
 
 def ours(job: Job) -> None:
     """PolarExportEventsOperator."""
-    from airflow_provider_polar.operators.export import PolarExportEventsOperator
-
-    connection = {"conn_type": "polar", "host": job["base_url"], "password": job["token"]}
-    os.environ["AIRFLOW_CONN_POLAR_DEFAULT"] = json.dumps(connection)
-    PolarExportEventsOperator(
-        task_id="export",
-        destination=f"file://{job['folder']}",
-        start=job["start"],
-        end=job["end"],
-        requests_per_minute=1_000_000,
-        max_concurrency=job.get("max_concurrency", 4),
-    ).execute({})
+    options = {"max_concurrency": job.get("max_concurrency", 4)}
+    _adapter("ours").export(job["base_url"], job["token"], job["start"], job["end"], job["folder"], **options)
 
 
 def polar_sdk(job: Job) -> None:
     """Polar's own SDK, page by page. Unlike the others it makes objects of the rows; written is what they hold."""
-    from dataclasses import asdict
-
-    from polar.v2026_04 import Polar
-
-    polar = Polar(job["token"], base_url=job["base_url"])
-    window = {"start_timestamp": job["start"], "end_timestamp": job["end"]}
-    page = pages = 1
+    rows = _adapter("polar_sdk").list_events(job["base_url"], job["token"], job["start"], job["end"])
     with Path(job["folder"], "events.jsonl").open("w") as file:
-        while page <= pages:
-            answer = polar.events.list(**window, limit=100, sorting=["timestamp"], page=page)
-            file.writelines(json.dumps(asdict(item)) + "\n" for item in answer.items)
-            page, pages = page + 1, answer.pagination.max_page
+        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 def dlt(job: Job) -> None:
     """A dlt pipeline of its REST source to its filesystem destination."""
-    import dlt as library
-    from dlt.sources.rest_api import rest_api_source
-
-    source = rest_api_source(
-        {
-            "client": {
-                "base_url": job["base_url"],
-                "auth": {"type": "bearer", "token": job["token"]},
-                "paginator": {"type": "page_number", "base_page": 1, "total_path": "pagination.max_page"},
-            },
-            "resources": [
-                {
-                    "name": "events",
-                    "max_table_nesting": 0,
-                    "endpoint": {
-                        "path": "/v1/events/",
-                        "data_selector": "items",
-                        "params": {
-                            "limit": 100,
-                            "sorting": "timestamp",
-                            "start_timestamp": job["start"],
-                            "end_timestamp": job["end"],
-                        },
-                    },
-                }
-            ],
-        }
-    )
-    pipeline = library.pipeline(
-        "polar_events",
-        pipelines_dir=f"{job['folder']}/state",
-        destination=library.destinations.filesystem(f"file://{job['folder']}/out"),
-        dataset_name="events",
-    )
-    pipeline.run(source, loader_file_format="jsonl")
+    _adapter("dlt").load(job["base_url"], job["token"], job["start"], job["end"], job["folder"])
 
 
 def http_operator(job: Job) -> None:

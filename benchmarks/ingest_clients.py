@@ -10,8 +10,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
 import resource
+import runpy
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 Job = dict[str, Any]
+ADAPTERS = Path(__file__).parents[1] / "airflow_provider_polar/testing/acceptance/adapters"
 BATCH = 1000
 
 
@@ -34,27 +35,20 @@ def _batches(job: Job) -> Iterator[list[dict[str, Any]]]:
         yield batch
 
 
+def _adapter(name: str) -> Any:
+    """What the acceptance suite has of a client, loaded by its path, for its name may be that of a package."""
+    return runpy.run_path(str(ADAPTERS / "run.py"))["load"](name)
+
+
 def ours(job: Job) -> None:
     """PolarIngestEventsOperator, with the default number of requests in flight."""
-    from types import SimpleNamespace
-
-    from airflow_provider_polar.operators.ingest import PolarIngestEventsOperator
-
-    connection = {"conn_type": "polar", "host": job["base_url"], "password": job["token"]}
-    os.environ["AIRFLOW_CONN_POLAR_DEFAULT"] = json.dumps(connection)
-    ti: Any = SimpleNamespace(dag_id="benchmark", task_id="ingest", run_id="run", map_index=-1)
-    PolarIngestEventsOperator(
-        task_id="ingest", source=f"file://{job['file']}", requests_per_minute=job["requests_per_minute"]
-    ).execute({"ti": ti})
+    options = {"source": f"file://{job['file']}", "requests_per_minute": job["requests_per_minute"]}
+    _adapter("ours").ingest(job["base_url"], job["token"], (), **options)
 
 
 def polar_sdk(job: Job) -> None:
     """Polar's own SDK, which never sends a request again."""
-    from polar.v2026_04 import Polar
-
-    with Polar(job["token"], base_url=job["base_url"], timeout=30) as polar:
-        for batch in _batches(job):
-            polar.events.ingest(events=batch)
+    _adapter("polar_sdk").ingest(job["base_url"], job["token"], _events(job))
 
 
 def polar_sdk_again(job: Job) -> None:
@@ -74,21 +68,7 @@ def polar_sdk_again(job: Job) -> None:
 
 def dlt(job: Job) -> None:
     """A dlt pipeline to a destination function, with dlt's own retrying requests."""
-    import dlt as library
-    from dlt.sources.helpers import requests
-
-    @library.destination(batch_size=BATCH, name="polar", skip_dlt_columns_and_tables=True, max_table_nesting=0)
-    def polar(items: Any, table: Any) -> None:
-        answer = requests.post(
-            job["base_url"] + "/v1/events/ingest",
-            data=json.dumps({"events": items}, default=str),
-            headers={"Authorization": f"Bearer {job['token']}", "Content-Type": "application/json"},
-        )
-        answer.raise_for_status()
-
-    library.pipeline("departures", destination=polar, pipelines_dir=job["folder"]).run(
-        _events(job), table_name="events"
-    )
+    _adapter("dlt").send(job["base_url"], job["token"], _events(job), job["folder"])
 
 
 CLIENTS: dict[str, Callable[[Job], None]] = {

@@ -58,7 +58,7 @@ def main() -> None:
     edges += [datetime(2025, 1, 1, tzinfo=UTC)] * (given.months == 12)
     windows = {"a week": (edges[0], edges[0] + timedelta(days=7))}
     windows |= {f"{start:%B}": (start, end) for start, end in pairwise(edges)}
-    print("| | events | full pages | list requests | requests for quantities |")
+    print("| window | events | full pages | list requests | requests for quantities |")
     print("| --- | ---: | ---: | ---: | ---: |")
     for name, (start, end) in windows.items():
         its = [event for event in events if start <= event["timestamp"] < end]

@@ -1,10 +1,10 @@
 """
 No invoice before what is billed is proved, and a person has approved it.
 
-Each night the day's usage goes to Polar and is waited for. Then what Polar's meters bill of the day is compared with
-what Polar lists, hour by hour and customer by customer: a difference fails the task and names meter, customer, hour
-and, as far as it can, event. Only a day that is equal is shown to a person, with what was compared; only when they
-approve it, invoicing begins. Approval is a feature of Airflow 3.1 and newer.
+Each night the day's usage goes to Polar and is waited for. Then what was sent, what Polar lists and what its meters
+bill of the day are compared, hour by hour and customer by customer: a difference fails the task and names meter,
+customer, hour and, as far as it can, event. Only a day that is equal is shown to a person, with what was compared; only
+when they approve it, invoicing begins. Approval is a feature of Airflow 3.1 and newer.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ LAKE = os.environ.get("POLAR_DEMO_LAKE", "file:///tmp/polar-lake")
 # The day before the run, whatever the timetable made of it.
 DAY = "{{ ((dag_run.logical_date or dag_run.run_after) - macros.timedelta(days=1)) | ds }}"
 NEXT_DAY = "{{ (dag_run.logical_date or dag_run.run_after) | ds }}"
+USAGE = f"{LAKE}/usage/{DAY}.jsonl"  # an event a line
 WINDOW = {"start": f"{DAY}T00:00:00Z", "end": f"{NEXT_DAY}T00:00:00Z"}
 
 with DAG(
@@ -33,8 +34,7 @@ with DAG(
     doc_md=__doc__,
     tags=["polar"],
 ) as dag:
-    # [START verify]
-    ingest = PolarIngestEventsOperator(task_id="ingest", source=f"{LAKE}/usage/{DAY}.jsonl", retries=3)
+    ingest = PolarIngestEventsOperator(task_id="ingest", source=USAGE, retries=3)
 
     wait = PolarEventSensor(
         task_id="wait_until_listed",
@@ -49,6 +49,7 @@ with DAG(
     verify = PolarVerifyUsageOperator(
         task_id="verify",
         by="customer",
+        source=USAGE,
         settle=timedelta(minutes=2),  # for what Polar lists or meters a moment later
         report_path=f"{LAKE}/verified/{DAY}.jsonl",
         **WINDOW,
@@ -59,11 +60,10 @@ with DAG(
         subject=f"Invoice the usage of {DAY}?",
         body="""
 {% set verified = ti.xcom_pull(task_ids='verify') %}
-Polar bills what it lists: {{ verified['events'] }} events of {{ verified['customers'] }} customers, compared for each
+Polar bills what was sent: {{ verified['events'] }} events of {{ verified['customers'] }} customers, compared for each
 meter ({{ verified['meters'] }}) and hour ({{ verified['hours'] }}). Findings, if any, are in {{ verified['report'] }}.
 """,
     )
-    # [END verify]
 
     @task
     def invoice() -> str:

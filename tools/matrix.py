@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 VERSIONS = {"3.0.6": "2025-09-05", "3.1.8": "2026-03-18", "3.2.2": "2026-06-05", "3.3.2": "2026-09-24"}
 CONSTRAINTS = "https://raw.githubusercontent.com/apache/airflow/constraints-{airflow}/constraints-{python}.txt"
 # What the provider itself asks for in a newer version than an older Airflow came with.
-OURS = ("apache-airflow-providers-common-compat",)
+OURS = ("apache-airflow-providers-common-compat", "msgspec")
 TESTS = (
     "pytest>=8",
     "pytest-asyncio>=0.24",

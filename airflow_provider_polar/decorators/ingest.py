@@ -27,7 +27,7 @@ class _PolarIngestDecoratedOperator(DecoratedOperator, PolarIngestEventsOperator
 
     template_fields: Sequence[str] = (
         *DecoratedOperator.template_fields,
-        *(field for field in PolarIngestEventsOperator.template_fields if field not in ("events", "source")),
+        *(field for field in PolarIngestEventsOperator.template_fields if field not in ("events", "source", "sql")),
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {**DecoratedOperator.template_fields_renderers}
     custom_operator_name: str = "@task.polar_ingest"
@@ -40,7 +40,7 @@ class _PolarIngestDecoratedOperator(DecoratedOperator, PolarIngestEventsOperator
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if clash := {"events", "source", "source_conn_id"} & set(kwargs):
+        if clash := {"events", "source", "source_conn_id", "sql", "sql_conn_id"} & set(kwargs):
             raise PolarConfigurationError(f"@task.polar_ingest takes no {min(clash)}: the function gives the events")
         super().__init__(
             python_callable=python_callable,
@@ -65,7 +65,7 @@ def polar_ingest_task(
     """Makes a function that returns or yields events an ingest task.
 
     The arguments of :class:`~airflow_provider_polar.operators.ingest.PolarIngestEventsOperator` go to the decorator,
-    without ``events`` and ``source``.
+    without ``events``, ``source`` and ``sql``.
 
     :param python_callable: the function.
     :param multiple_outputs: push each key of the summary as an XCom of its own, too.

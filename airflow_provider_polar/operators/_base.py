@@ -122,28 +122,14 @@ class PolarWindowOperator(PolarOperator):
                 check_schedule(dag)
 
     def _parsers(self) -> dict[str, Parser]:
-        from airflow_provider_polar.engine.window import aware
-        from airflow_provider_polar.windows.lengths import parse_duration, parse_length
+        from airflow_provider_polar.windows.lengths import parse_duration
 
-        return super()._parsers() | {
-            "start": optional(aware),
-            "end": optional(aware),
-            "window": optional(parse_length),
-            "filters": parse_filters,
-            "settle": optional(parse_duration),
-        }
+        own: dict[str, Parser] = {"filters": parse_filters, "settle": optional(parse_duration)}
+        return super()._parsers() | window_parsers() | own
 
     def _check_together(self) -> None:
         super()._check_together()
-        bounds = [self.start, self.end]
-        if bounds != [None, None] and not is_templated([*bounds, self.window]):
-            from airflow_provider_polar.windows.choice import choose_window
-            from airflow_provider_polar.windows.facts import RunFacts
-            from airflow_provider_polar.windows.schedules import Schedule
-
-            # Whether start, end and window= agree is seen at a run: it may depend on the schedule's time zone.
-            length = self._parsed("window") if None in bounds else None
-            choose_window(RunFacts("", "", "", Schedule.of(None)), start=self.start, end=self.end, window=length)
+        check_bounds(self.start, self.end, self.window)
 
     def execute(self, context: Context) -> Any:
         """Works on the run's window.
@@ -256,10 +242,13 @@ class PolarDirectoryOperator(PolarOperator):
         return again, failure
 
     def _report_lineage(self, directory: Directory, name: str, manifest: Manifest) -> None:
-        """Tells Airflow's lineage what was written; of very many files, the first hundred."""
+        """Tells Airflow's lineage what was written, of very many files the first hundred, and the ledger's index."""
         # Imported late: on Airflow 3.0 it brings half of Airflow's core with it.
         from airflow.providers.common.compat.sdk import get_hook_lineage_collector
 
+        from airflow_provider_polar.plugins.ledger.destinations import index_export
+
+        index_export(directory, name, manifest)
         collector: Any = get_hook_lineage_collector()
         for path in [name, *(file.path for file in manifest.files)][:_MAX_LINEAGE]:
             collector.add_output_asset(context=self, uri=directory.url_of(path))
@@ -300,6 +289,27 @@ class PolarPublishingOperator(PolarDirectoryOperator):
         emit_export(context, result, destination=directory.url, partition_key=self.partition_key)
         advance_watermark(context, manifest.window)
         return result
+
+
+def window_parsers() -> dict[str, Parser]:
+    """What the parameters of a run's window are read by."""
+    from airflow_provider_polar.engine.window import aware
+    from airflow_provider_polar.windows.lengths import parse_length
+
+    return {"start": optional(aware), "end": optional(aware), "window": optional(parse_length)}
+
+
+def check_bounds(start: Any, end: Any, window: Any) -> None:
+    """Refuses parameters of a run's window that are not templated and give none."""
+    if (start is None and end is None) or is_templated([start, end, window]):
+        return
+    from airflow_provider_polar.windows.choice import choose_window
+    from airflow_provider_polar.windows.facts import RunFacts
+    from airflow_provider_polar.windows.schedules import Schedule
+
+    # Whether start, end and window= agree is seen at a run: it may depend on the schedule's time zone.
+    length = window if None in (start, end) else None
+    choose_window(RunFacts("", "", "", Schedule.of(None)), start=start, end=end, window=length)
 
 
 def parse_filters(value: Any, name: str) -> EventFilters:  # noqa: ARG001

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 from airflow_provider_polar.engine.files.packages import file_system
-from airflow_provider_polar.engine.files.uris import StorageUri
+from airflow_provider_polar.engine.files.uris import MANIFEST_ENDING, StorageUri
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.parameters import is_nothing
 
@@ -25,6 +25,19 @@ def check_path(value: Any, name: str) -> None:
         raise PolarConfigurationError(
             f"{name} is {str(value)!r}, a path relative to wherever the worker runs: begin it with / or with a store, "
             "as in s3://bucket/folder"
+        )
+
+
+def check_report_path(value: Any, name: str) -> None:
+    """Refuses what is no path of a file for a report.
+
+    :raises PolarConfigurationError: it is no path, one of a folder, or has the name of a manifest.
+    """
+    check_path(value, name)
+    if str(value).endswith(("/", MANIFEST_ENDING)):
+        raise PolarConfigurationError(
+            f"{name} is {str(value)!r}; it is the path of a file, and one that ends in {MANIFEST_ENDING} would be "
+            "taken for an export's manifest"
         )
 
 

@@ -58,17 +58,22 @@ class PolarAssembleExportOperator(PolarPublishingOperator):
         :raises PolarDestinationError: the store refuses something.
         :raises PolarApiError: Polar failed; a retry may help.
         """
+        from airflow_provider_polar.plugins.ledger.records import keep_export
+
         with self._connected() as hook:
             filters = hook.filters(self.filters)
             directory = self._directory()
             assembly = self._assembly(directory, filters)
             show_events(context, hook.settings.environment, window=assembly.window, filters=filters)
+            keep_export(context, directory.url, assembly.window, filters)
             manifest = assembly.run()
             self._report_lineage(directory, assembly.name.manifest, manifest)
             path = directory.url_of(assembly.name.manifest)
             rows, files = number_of(manifest.rows, "event"), number_of(len(manifest.files), "file")
             self.log.info("%s of %s in %s: %s", rows, manifest.window, files, path)
-            return self._published(context, manifest, path, directory)
+            result = self._published(context, manifest, path, directory)
+            keep_export(context, directory.url, assembly.window, filters, result)
+            return result
 
     def _assembly(self, directory: Directory, filters: EventFilters) -> Assembly:
         from airflow_provider_polar.engine.exporting.shards import Assembly, window_of

@@ -128,8 +128,11 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
         self._layout().check_installed()
 
     def _work(self, context: Context, window: EventWindow, filters: EventFilters) -> dict[str, Any]:
+        from airflow_provider_polar.plugins.ledger.records import keep_export
+
         started = time.monotonic()
         reader, directory, layout = self._reader(filters), self._directory(), self._layout()
+        keep_export(context, directory.url, window, filters)
         self.log.info("exporting %s with %s to %s", window, in_words(filters), directory.url)
 
         def export_of(span: EventWindow) -> WindowExport:
@@ -160,6 +163,7 @@ class PolarExportEventsOperator(PolarPublishingOperator, PolarWindowOperator):
             raise failure
         self._log_exported(manifest, path, time.monotonic() - started)
         result = self._published(context, manifest, path, directory) | looked_back
+        keep_export(context, directory.url, window, filters, result)
         self._exported = (filters.name or (), directory.url, result)
         return result
 

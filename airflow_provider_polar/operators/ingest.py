@@ -20,7 +20,7 @@ from airflow_provider_polar.engine.ingesting.options import (
 )
 from airflow_provider_polar.exceptions import PolarConfigurationError
 from airflow_provider_polar.links.polar import PolarEventsLink, show_events
-from airflow_provider_polar.operators._base import PolarOperator
+from airflow_provider_polar.operators._query import PolarQueryOperator
 from airflow_provider_polar.operators._rows import PolarRowsOperator, UnshownEvents
 from airflow_provider_polar.operators._storage import check_path, storage_path
 from airflow_provider_polar.parameters import Parser, is_nothing, one_of, optional, positive_count
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from airflow_provider_polar.engine.ingesting.mapping import EventMapping
+    from airflow_provider_polar.engine.ingesting.preparation import ToEvent
     from airflow_provider_polar.engine.ingesting.sources import Row
 
 _NO_SCOPE = "content"
+_OPTIONS = ("on_invalid", "on_changed", "unknown_parents", "batch_size", "max_concurrency")
 
 
-class PolarIngestEventsOperator(PolarRowsOperator):
+class PolarIngestEventsOperator(PolarRowsOperator, PolarQueryOperator):
     """Sends usage events to Polar.
 
     However often the task is retried, killed, cleared or run again in its run, each event is stored, and so billed, at
@@ -42,7 +44,9 @@ class PolarIngestEventsOperator(PolarRowsOperator):
 
     With ``on_invalid="fail"`` everything is read and checked before the first request. Events keep their
     ``external_id``; one without gets one that is derived from the scope and the event's content, equal events of a run
-    being numbered. Returns ``{"events", "inserted", "duplicates", "rejected", "batches", "rejected_path"}``.
+    being numbered, or of a query with ``key`` from the scope and the key. Give exactly one of ``events``, ``source``
+    and ``sql``. Returns
+    ``{"events", "inserted", "duplicates", "rejected", "batches", "rejected_path"}``.
 
     :param events: a list of dicts (templated; also an ``XComArg``, or JSON text that a template renders to). An event
         has ``name``; one of ``external_customer_id`` and ``customer_id``; and may have ``timestamp`` (aware datetime or
@@ -63,22 +67,23 @@ class PolarIngestEventsOperator(PolarRowsOperator):
     :param rejected_conn_id: Airflow connection of its store (templated).
     :param batch_size: events of a request at most; 1 to 32,767. Requests are also kept within Polar's 10 MB.
     :param idempotency_scope: what makes equal events of two runs two events (templated). By default this run: dag id,
-        task id, run id, and of a mapped task the source's path, or with ``events`` the map index (which changes where
+        task id, run id, and of a mapped task the source's path, or else the map index (which changes where
         the list that it is mapped over changes: give such a task a scope). A text of your choice (a file's name, a
         business date) is shared by all tasks and runs that name it. ``content`` is no scope at all: equal content is
-        one event in every run for ever.
+        one event in every run for ever. With ``key`` it is by default the task in all its runs: dag id and task id.
     :param unknown_parents: ``reject`` rows whose ``parent_id`` is neither an ``external_id`` of this run nor an
         event id at Polar (one request for each such id), or ``accept`` them unchecked: Polar hides such events until
         their parent arrives.
     :param max_concurrency: requests in flight, 1 to 16.
     :param dry_run: check and count, log the first events as they would be sent, send nothing.
     :raises PolarInvalidEventsError: rows are invalid; fails the task without retries.
+    :raises PolarSourceError: the files or the query cannot be read; a retry helps where a store or a database was away.
     :raises PolarIngestIncompleteError: some events are not stored, or perhaps not; a retry is safe and sends the rest.
         Where no retry can help (a wrong token, a missing scope), the task fails without retries.
     """
 
     template_fields: Sequence[str] = (
-        *PolarOperator.template_fields,
+        *PolarQueryOperator.template_fields,
         "events",
         "source",
         "source_conn_id",
@@ -126,17 +131,19 @@ class PolarIngestEventsOperator(PolarRowsOperator):
 
     def _check_together(self) -> None:
         super()._check_together()
-        if (self.events is None) == (self.source is None):
-            raise PolarConfigurationError("give exactly one of events and source")
+        if sum(given is not None for given in (self.events, self.source, self.sql)) != 1:
+            raise PolarConfigurationError("give exactly one of events, source and sql")
         if self.on_invalid == "skip" and self.rejected_path is None:
             raise PolarConfigurationError("on_invalid='skip' needs rejected_path, where the skipped rows are kept")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Ingests the events."""
         with self._connected():
-            if self.source is None:
-                return self._ingest_rows(context, self._rendered_events())
-            return self._ingest_source(context)
+            if self.sql is not None:
+                return self._ingest_query(context)
+            if self.source is not None:
+                return self._ingest_source(context)
+            return self._ingest_rows(context, self._rendered_events())
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:  # noqa: ARG002
         """What OpenLineage's provider takes when the task has ended."""
@@ -155,6 +162,8 @@ class PolarIngestEventsOperator(PolarRowsOperator):
         if scope is not None:
             return identity.named_scope(scope), f"by the scope {scope!r}"
         ti = context["ti"]
+        if self.key is not None:
+            return identity.task_scope(ti.dag_id, ti.task_id), "by their key in all runs of this task"
         run = (ti.dag_id, ti.task_id, ti.run_id)
         index: Any = -1 if ti.map_index is None else ti.map_index
         if index < 0:
@@ -185,6 +194,15 @@ class PolarIngestEventsOperator(PolarRowsOperator):
         told = repr(UnshownEvents(events)) if isinstance(events, Sequence) else "events as they come"
         return self._ingest(context, rows_in_memory(events), [""], told)
 
+    def _ingest_query(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_polar.engine.ingesting.validation import check_event_columns
+
+        mapping: EventMapping | None = self._parsed("mapping")
+        to_event = self._keyed(self._scope(context)[0], mapping) or mapping
+        check = to_event.check_columns if to_event else check_event_columns
+        rows, told = self._rows_of_query(self._query(context), check)
+        return self._ingest(context, rows, [""], f"the query in {told}", to_event)
+
     def _paths(self) -> list[ObjectStoragePath]:
         from airflow_provider_polar.engine.ingesting.rejected import is_rejected_file
         from airflow_provider_polar.engine.ingesting.sources import is_glob
@@ -202,8 +220,16 @@ class PolarIngestEventsOperator(PolarRowsOperator):
             return None
         return storage_path(self.rejected_path, self.rejected_conn_id, "rejected_path")
 
-    def _ingest(self, context: Context, rows: Iterable[Row], sources: Sequence[str], told: str) -> dict[str, Any]:
+    def _ingest(
+        self,
+        context: Context,
+        rows: Iterable[Row],
+        sources: Sequence[str],
+        told: str,
+        to_event: ToEvent | None = None,
+    ) -> dict[str, Any]:
         from airflow_provider_polar.engine.ingesting.ingest import Ingest
+        from airflow_provider_polar.plugins.ledger.records import keep_ingest
 
         ti = context["ti"]
         scope, scope_in_words = self._scope(context)
@@ -211,14 +237,13 @@ class PolarIngestEventsOperator(PolarRowsOperator):
         if not self.is_dry_run:  # which needs no connection
             target = f"Polar ({self.hook.settings.base_url}, connection {self.polar_conn_id})"
             show_events(context, self.hook.settings.environment)
+            keep_ingest(context, self.polar_conn_id)
         self.log.info(
             "Ingesting %s into %s; events without an external_id are told apart %s.", told, target, scope_in_words
         )
+        owner = json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index])
         options = IngestOptions(
-            scope=scope,
-            dry_run=self.is_dry_run,
-            owner=json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index]),
-            **{name: self._parsed(name) for name in ("on_invalid", "unknown_parents", "batch_size", "max_concurrency")},
+            scope=scope, dry_run=self.is_dry_run, owner=owner, **{name: self._parsed(name) for name in _OPTIONS}
         )
         ingest = Ingest(
             self.hook.get_conn,
@@ -228,8 +253,12 @@ class PolarIngestEventsOperator(PolarRowsOperator):
             target=target,
             log=self.log,
         )
-        summary = ingest.run(rows, mapping=self._parsed("mapping"), sources=sources)._asdict()
+        snapshot = self._snapshot(scope, owner)
+        mapping = to_event or self._parsed("mapping")
+        summary = ingest.run(rows, mapping=mapping, sources=sources, snapshot=snapshot)._asdict()
         self._ingested = [source for source in sources if source], summary
+        if not self.is_dry_run:
+            keep_ingest(context, self.polar_conn_id, summary)
         return summary
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarIncompleteError
 from airflow_provider_polar.operators._base import PolarDirectoryOperator, PolarWindowOperator, in_words, some
-from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.operators._storage import check_report_path, storage_path
 from airflow_provider_polar.parameters import Parser, is_templated, number, one_of, optional
 from airflow_provider_polar.wording import number_of
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_polar.engine.files.storage import Directory
     from airflow_provider_polar.engine.reading.reader import CompleteReader
     from airflow_provider_polar.engine.window import EventWindow
+
+_KEPT_DIFFERENCES = 100
+"""Exports of which the result tells how they differ: it is to fit into Airflow's database."""
 
 
 class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
@@ -44,11 +47,11 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
     Returns plain JSON: ``windows`` (compared), ``equal`` (how many), ``changed`` (those that are not: ``start``,
     ``end``), ``incomplete`` (those whose manifest says that events are missing, or is torn) and ``missing`` (spans of
     the range without a manifest). With ``deep`` also ``deep`` (windows compared so), ``report`` (its path) and
-    ``differences``: of each export that differs ``start``, ``end``, ``manifest``, how many events are ``gone``, ``new``
-    and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of the ``fields`` has
-    another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that Polar counts and
-    does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``: ``start``, ``end``,
-    ``manifest`` and ``rows`` of each export made again.
+    ``differences``: of the first hundred exports that differ ``start``, ``end``, ``manifest``, how many events are
+    ``gone``, ``new`` and ``different``, their ``ids`` (of the whole run the first thousand), in how many each of
+    the ``fields`` has another value, ``counted`` (now, if the manifest has another count), ``not_given`` (events that
+    Polar counts and does not give now) and what is ``damaged``. With ``on_difference="export"`` also ``exported``:
+    ``start``, ``end``, ``manifest`` and ``rows`` of each export made again.
 
     :param on_difference: ``fail`` if a window has changed, is incomplete or is missing; ``warn``; or ``export`` those
         that have changed or are incomplete again, each in the layouts that it has, and fail only for what is left: a
@@ -100,7 +103,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "on_difference": one_of("fail", "warn", "export"),
             "compare_by": optional(one_of("name", "hour")),
             "deep": _share,
-            "report_path": optional(check_path),
+            "report_path": optional(check_report_path),
         }
 
     def _check_together(self) -> None:
@@ -113,6 +116,8 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         from airflow_provider_polar.engine.exporting.deep import DeepComparison
         from airflow_provider_polar.engine.exporting.manifest import exports_in
         from airflow_provider_polar.engine.files.report import LinesReport
+        from airflow_provider_polar.plugins.ledger.destinations import index_anew
+        from airflow_provider_polar.plugins.ledger.records import keep_check
 
         directory, reader = self._directory(), self._reader(filters)
         self.log.info("comparing the exports of %s with %s in %s", window, in_words(filters), directory.url)
@@ -133,14 +138,17 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
             "missing": [window.to_dict() for window in found.unexported],
         }
         if self._parsed("deep"):
-            differences = [difference.to_dict() for difference in deep.differences]
+            differences = [difference.to_dict() for difference in deep.differences[:_KEPT_DIFFERENCES]]
             result |= {"deep": deep.windows, "differences": differences, "report": report}
+        index_anew(directory)
+        keep_check(context, directory.url, window, filters, result)
         if self.on_difference == "export":
             differing = [one for one in exports if one.window in {*found.changed, *found.incomplete}]
             torn: list[EventWindow] = []
             result["exported"], failure = self._export_again(
                 self._exports_of(reader, directory, filters, differing, torn)
             )
+            keep_check(context, directory.url, window, filters, result)
             if failure is not None:
                 raise failure
             found = replace(found, changed=(), incomplete=tuple(torn))
@@ -158,7 +166,7 @@ class PolarReconcileEventsOperator(PolarDirectoryOperator, PolarWindowOperator):
         from airflow_provider_polar.windows.turns import is_due, turn_of
 
         by_count, share = counts_are_equal(reader, self.compare_by), self._parsed("deep")
-        turn = turn_of(context) if 0 < share < 1 else 0
+        turn = turn_of(context, share) if 0 < share < 1 else 0
 
         def is_equal(window: EventWindow, manifests: Manifests) -> bool:
             return (deep.is_equal if share and is_due(window, turn, share) else by_count)(window, manifests)

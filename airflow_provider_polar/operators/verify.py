@@ -10,7 +10,7 @@ from airflow_provider_polar.exceptions import PolarConfigurationError, PolarDiff
 from airflow_provider_polar.links.polar import PolarEventsLink, PolarReportLink, show_report
 from airflow_provider_polar.operators._base import PolarWindowOperator
 from airflow_provider_polar.operators._rows import PolarRowsOperator
-from airflow_provider_polar.operators._storage import check_path, storage_path
+from airflow_provider_polar.operators._storage import check_path, check_report_path, storage_path
 from airflow_provider_polar.parameters import Parser, is_nothing, is_templated, number, one_of, optional, positive_count
 from airflow_provider_polar.wording import number_of
 
@@ -136,7 +136,7 @@ class PolarVerifyUsageOperator(PolarRowsOperator, PolarWindowOperator):
             "interval": one_of("hour", "day"),
             "timezone": _zone,
             "destination": optional(check_path),
-            "report_path": optional(check_path),
+            "report_path": optional(check_report_path),
             "on_difference": one_of("fail", "warn"),
             "max_concurrency": positive_count,
         }

@@ -288,8 +288,10 @@ class PolarEventSensor(BaseSensorOperator):
         return EventWait.of(**self._options() | {"start": anchor(context) if self.start is None else self.start})
 
     def _show(self, wait: EventWait, hook: PolarHook, context: Context) -> None:
-        from airflow_provider_polar.engine.window import EventWindow
+        from airflow_provider_polar.engine.window import EventWindow, moment_text
+        from airflow_provider_polar.plugins.ledger.records import keep_wait
 
+        keep_wait(context, list(wait.names), moment_text(wait.start))
         window = None if wait.end is None else EventWindow(wait.start, wait.end)
         show_events(context, hook.settings.environment, window=window, filters=wait.filters, names=wait.names)
 

@@ -53,6 +53,7 @@ class Directory:
         email: str | None,
         name: str | None,
         metadata: Mapping[str, Any] | None,
+        fields: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         with self._database.lock:
             number = len(self._customers) + 1
@@ -77,6 +78,7 @@ class Directory:
                 "deleted_at": None,
                 "first_user_event_at": None,
                 "avatar_url": f"https://www.gravatar.com/avatar/{gravatar}?d=404",
+                **(fields or {}),
             }
             self._database.connection.execute(
                 "INSERT INTO customers VALUES (?,?,?,?)",

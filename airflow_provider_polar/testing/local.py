@@ -152,9 +152,11 @@ class LocalPolar:
         name: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         organization_id: str | None = None,
+        fields: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """A customer as the API gives it."""
-        return self._directory.add_customer(organization_id or self.organization_id, external_id, email, name, metadata)
+        """A customer as the API gives it, with further fields as they are given."""
+        organization = organization_id or self.organization_id
+        return self._directory.add_customer(organization, external_id, email, name, metadata, fields)
 
     def add_meter(
         self,

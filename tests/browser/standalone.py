@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, ClassVar, Self
 
 import httpx
 
@@ -29,6 +30,9 @@ class Standalone:
     :param dags: the folder of DAGs.
     :param environment: further environment variables.
     """
+
+    command: ClassVar[Sequence[str]] = ("standalone",)
+    parts: ClassVar[Sequence[str]] = ("metadatabase", "scheduler", "dag_processor")
 
     def __init__(self, home: Path, dags: Path, environment: dict[str, str] | None = None) -> None:
         self.home = home
@@ -60,7 +64,7 @@ class Standalone:
     def __enter__(self) -> Self:
         self._output = self.log.open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "airflow", "standalone"],
+            [sys.executable, "-m", "airflow", *self.command],
             env=self.environment,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -95,10 +99,17 @@ class Standalone:
             httpx.get(f"{self.url}/execution/health", timeout=120, trust_env=False)
         except (httpx.HTTPError, ValueError):
             return False
-        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+        return all(health[part]["status"] == "healthy" for part in self.parts)
 
     def get(self, path: str, **params: Any) -> Any:
         """An answer of Airflow's REST API."""
         answer = httpx.get(f"{self.url}/api/v2/{path}", params=params, timeout=30, trust_env=False)
         answer.raise_for_status()
         return answer.json()
+
+
+class WebServer(Standalone):
+    """Airflow's web server alone, over a database that is there already."""
+
+    command = ("api-server",)
+    parts = ("metadatabase",)

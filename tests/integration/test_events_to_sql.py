@@ -323,6 +323,16 @@ def test_it_says_that_it_waits(target: Target, tmp_path: Path, caplog: Any) -> N
     assert len(target.ids()) == 40
 
 
+@pytest.mark.parametrize("target", ["postgres"], indirect=True)
+def test_a_database_with_a_stricter_isolation(target: Target, tmp_path: Path) -> None:
+    target.query(f"ALTER DATABASE {target.airflow['schema']} SET default_transaction_isolation = 'serializable'")
+    first, second = (exported(tmp_path / name, events_of(HOUR)[n:]) for n, name in enumerate("ab"))
+    assert target.load(first, first, second, mode="replace_window")[1:] == [
+        Loaded(20, skipped=True),
+        Loaded(19, removed=1),
+    ]
+
+
 # What goes wrong
 
 
@@ -385,10 +395,10 @@ def test_a_connection_lost_in_the_middle_leaves_the_table(
         load, original = TableLoad(database, TableName(("events",))), type(database).run
         mine = database.run("SELECT " + ("pg_backend_pid()" if target.kind == "postgres" else "CONNECTION_ID()"))[0][0]
 
-        def run(self: Any, sql: str, parameters: Any = ()) -> Any:
+        def run(self: Any, sql: str, parameters: Any = (), **options: Any) -> Any:
             if sql.startswith("INSERT INTO") and "polar_loads" in sql:
                 target.query(f"SELECT pg_terminate_backend({mine})" if target.kind == "postgres" else f"KILL {mine}")
-            return original(self, sql, parameters)
+            return original(self, sql, parameters, **options)
 
         monkeypatch.setattr(type(database), "run", run)
         with pytest.raises(PolarDatabaseError, match=r"cannot load .* into the table events in the test's: ") as caught:

@@ -83,7 +83,7 @@ def test_a_person_is_asked_when_all_is_equal(dag: Any, run_dag: Any) -> None:
     assert done.state == "success", done.states()
     assert done.xcom("invoice") == "invoicing"
     [question] = asked
-    assert question.startswith("Invoice the usage of 2026-11-02? Polar bills what it lists: 72 events of 3 customers")
+    assert question.startswith("Invoice the usage of 2026-11-02? Polar bills what was sent: 72 events of 3 customers")
 
 
 def test_no_invoice_where_they_reject(dag: Any, run_dag: Any) -> None:

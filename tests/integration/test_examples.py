@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 
@@ -151,6 +153,29 @@ def test_daily_rollup_without_a_logical_date(example, run_dag, polar_server, tmp
     run = run_dag(dag, dated=False)
     assert run.state == "success"
     assert run.xcom("ingest")["inserted"] == 1
+
+
+def test_warehouse_to_polar(example, run_dag, polar_server, tmp_path, monkeypatch):
+    """An hour, and the same hour again after a row of it has been corrected."""
+    pytest.importorskip("airflow.providers.sqlite.hooks.sqlite", reason="Airflow's provider sqlite is not installed")
+    path = tmp_path / "warehouse.sqlite"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    with closing(sqlite3.connect(path)) as warehouse, warehouse:
+        warehouse.execute("CREATE TABLE usage (id INTEGER, account TEXT, at_utc TEXT, tokens INTEGER)")
+        rows = [(n, f"a{n % 3}", f"2026-03-01T{n // 60:02}:{n % 60:02}:00Z", n) for n in range(180)]
+        warehouse.executemany("INSERT INTO usage VALUES (?, ?, ?, ?)", rows)
+    dag = example("warehouse_to_polar")
+    for hour, minute in ((1, 0), (2, 0)):
+        run = run_dag(dag, logical_date=datetime(2026, 3, 1, hour, minute, tzinfo=UTC))
+        assert run.state == "success"
+        assert run.xcom("ingest")["inserted"] == 60
+    assert sorted(event["metadata"]["tokens"] for event in polar_server.events()) == list(range(120))
+
+    with closing(sqlite3.connect(path)) as warehouse, warehouse:
+        warehouse.execute("UPDATE usage SET tokens = 1000 WHERE id = 100")
+    dag.get_task("ingest").window = "90 minutes"
+    assert run_dag(dag, logical_date=datetime(2026, 3, 1, 2, 15, tzinfo=UTC)).state == "failed"
+    assert polar_server.count() == 120
 
 
 def test_flights_pipeline(example, run_dag, polar_server):

@@ -52,3 +52,29 @@ def test_polar_to_duckdb(
     assert (numbers["windows"], numbers["rows"], numbers["inserted"], numbers["removed"]) == (2, 50, 26, 0)
     assert [line.split()[1] for line in run.xcom("revenue_by_day")] == ["277.00", "252.00"]
     assert query(warehouse, "SELECT count(*), count(DISTINCT id) FROM orders") == [(50, 50)]
+
+
+def test_round_trip(
+    example: Callable[[str], Any], run_dag: Any, polar_server: LocalPolar, warehouse: Path, tmp_path: Path
+) -> None:
+    """A day there and back, twice; then with an event of Polar's that the warehouse does not know."""
+    day = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=3)
+    query(warehouse, "CREATE TABLE usage (id INTEGER, account VARCHAR, moment TIMESTAMPTZ, gigabytes DOUBLE)")
+    query(
+        warehouse,
+        f"INSERT INTO usage SELECT n, 'account-' || n % 3, TIMESTAMPTZ '{day.isoformat()}' + to_minutes(n * 36), n / 4 "
+        "FROM range(40) AS t(n)",
+    )
+    dag = example("round_trip")
+    for inserted in (40, 0):
+        run = run_dag(dag, logical_date=day + timedelta(days=1))
+        assert run.state == "success"
+        assert run.xcom("ingest")["inserted"] == inserted
+        assert run.xcom("load")["skipped"] == (0 if inserted else 1)
+    assert query(warehouse, "SELECT count(*), sum(gigabytes) FROM billed_usage") == [(40, 195.0)]
+    unknown = {"external_customer_id": "account-1", "metadata": {"gigabytes": 1}}
+    polar_server.add_events([{"name": "storage.used", "timestamp": day, **unknown}])
+    dag.get_task("verify").retries = 0
+    run = run_dag(dag, logical_date=day + timedelta(days=1))
+    assert run.states()["load"] == "success"
+    assert run.states()["verify"] == "failed"

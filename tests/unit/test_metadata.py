@@ -16,6 +16,7 @@ from airflow_provider_polar.operators.get import PolarGetEventOperator
 from airflow_provider_polar.operators.names import PolarListEventNamesOperator
 from airflow_provider_polar.operators.plan import PolarPlanExportOperator
 from airflow_provider_polar.operators.verify import PolarVerifyUsageOperator
+from airflow_provider_polar.transfers.events_to_iceberg import PolarEventsToIcebergOperator
 from airflow_provider_polar.transfers.events_to_sql import PolarEventsToSqlOperator
 
 
@@ -63,13 +64,14 @@ def dag() -> DAG:
         assembled = PolarAssembleExportOperator(task_id="assemble", plan=plan.output, **where)
         mapped >> assembled
         PolarEventsToSqlOperator(task_id="load", manifest=assembled.output, sql_conn_id="warehouse", table="events")
+        PolarEventsToIcebergOperator(task_id="lake", manifest=assembled.output, catalog="c", table="usage.events")
     return made
 
 
 def test_dags_round_trip_through_serialization(dag: DAG) -> None:
     again = serialized(dag)
     assert set(again.task_dict) == set(dag.task_dict)
-    for task_id in ("day", "verify", "plan", "assemble", "load"):
+    for task_id in ("day", "verify", "plan", "assemble", "load", "lake"):
         assert tuple(again.get_task(task_id).template_fields) == tuple(dag.get_task(task_id).template_fields)
     assert again.get_task("mapped").upstream_task_ids == {"plan"}
 

@@ -111,13 +111,14 @@ def exports_in(directory: Directory, filters: EventFilters, layout: FileLayout |
     tag = None if layout is None else _layout_tag(layout)
     found = [
         name
-        for name in _manifests(directory)
+        for name in manifests_in(directory)
         if name.filters_tag == _filters_tag(filters) and tag in (None, name.layout_tag)
     ]
     return sorted(found, key=lambda name: (name.window, name.layout_tag))
 
 
-def _manifests(directory: Directory) -> list[ExportName]:
+def manifests_in(directory: Directory) -> list[ExportName]:
+    """The exports that have a manifest in a directory, whatever their filters and layout, in no order."""
     parsed = ((text, ExportName.parse(text)) for text in directory.sizes("events_"))
     return [name for text, name in parsed if name is not None and text == name.manifest]
 
@@ -138,7 +139,7 @@ def remove_unnamed(directory: Directory, own: ExportName, *, is_mine: Callable[[
     current = read_manifest_or_none(directory, own.manifest)
     loose -= {file.path for file in current.files} if current else set()
     try:
-        for other in _manifests(directory) if loose else ():
+        for other in manifests_in(directory) if loose else ():
             if other != own and own.is_like(other) and own.overlaps(other):
                 manifest = read_manifest(directory, other.manifest)
                 loose -= {file.path for file in manifest.files} if manifest else set()

@@ -34,6 +34,9 @@ class _ObjectStore:
     def upload(self, local: str, path: str) -> None:
         self._fs.put_file(local, path)
 
+    def create(self, local: str, path: str) -> None:
+        self._fs.put_file(local, path, mode="create")
+
     def copy(self, source: str, target: str) -> None:
         self._fs.cp_file(source, target)
 
@@ -63,6 +66,18 @@ class _Disk:
     def upload(self, local: str, path: str) -> None:
         with self._replacing(path) as between:
             shutil.copyfile(local, between)
+
+    def create(self, local: str, path: str) -> None:
+        with self._replacing(path) as between:
+            shutil.copyfile(local, between)
+            try:
+                # A link, unlike a file that is renamed, never takes the place of another one.
+                os.link(between, path)
+            except FileExistsError:
+                raise
+            except OSError:  # of a disk that has no links
+                if os.path.exists(path):
+                    raise FileExistsError(path) from None
 
     def copy(self, source: str, target: str) -> None:
         with self._replacing(target) as between:
@@ -142,6 +157,31 @@ class Directory:
             size = os.path.getsize(local)
             self._store.upload(local, self._at(name))
         self._expect_size(name, size)
+
+    def create(self, local: str, name: str) -> bool:
+        """Puts a local file whole, unless there is an object of that name; of two at once, one does.
+
+        :return: whether it was put.
+        """
+        with self._saying("write", name):
+            size = os.path.getsize(local)
+            try:
+                self._store.create(local, self._at(name))
+            except FileExistsError:
+                return False
+        self._expect_size(name, size)
+        return True
+
+    def download(self, name: str, local: str) -> bool:
+        """Copies an object into a local file.
+
+        :return: whether there is such an object.
+        """
+        with self._saying("read", name), suppress(FileNotFoundError):
+            self._forget()
+            self._fs.get_file(self._at(name), local)
+            return True
+        return False
 
     def copy(self, source: str, target: str, size: int) -> None:
         """Gives an object a second name; on a disk that is a link, where it has such."""

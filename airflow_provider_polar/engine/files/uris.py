@@ -8,6 +8,8 @@ from typing import NamedTuple, Self
 from urllib.parse import quote
 
 _DISK = ("", "file", "local")
+MANIFEST_ENDING = "manifest.json"
+"""What the name of every manifest ends in, and that of no other object in a destination."""
 
 
 class Store(NamedTuple):

@@ -10,6 +10,9 @@ The promise. An event without an ``external_id`` of its own gets one that is der
 So it depends neither on the order of the rows, nor on batches, nor on the attempt. Its limits: content that
 changes between two attempts (a timestamp taken while reading, say) is another event, and so is the same content in
 another run, unless ``idempotency_scope`` says what the runs have in common.
+
+Of rows with a business key the id is derived from the scope, which is by default the task in all its runs, and from the
+key alone: whatever else such a row says, it is the same event.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -26,7 +29,7 @@ import msgspec
 
 from airflow_provider_polar.engine.ingesting.places import Place
 
-_PREFIX = "airflow-v1-"
+_PREFIX, _KEY_PREFIX = "airflow-v1-", "airflow-key-v1-"
 _ID_BYTES = 20
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 # This one is several times as fast, and for ASCII text and for numbers without an exponent its bytes are the same.
@@ -49,6 +52,16 @@ def run_scope(dag_id: str, task_id: str, run_id: str, member: int | str) -> str:
 def named_scope(name: str) -> str:
     """A scope of the user's choice: a file's name, a business date; shared by all tasks that name it."""
     return json.dumps(["named", name])
+
+
+def task_scope(dag_id: str, task_id: str) -> str:
+    """The scope of business keys: one task, in all its runs."""
+    return json.dumps(["task", dag_id, task_id])
+
+
+def id_of_key(scope: str, values: Sequence[str | bool | int | float]) -> str:
+    """The ``external_id`` of a business key in a scope."""
+    return _KEY_PREFIX + _digest(_scope_hash(scope), _CANONICAL.encode(values).encode(), 0).hex()
 
 
 def canonical(event: Mapping[str, Any]) -> bytes:

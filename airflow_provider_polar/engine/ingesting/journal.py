@@ -73,8 +73,14 @@ class Journal:
         """Forgets everything."""
         self.database.close()
 
-    def add(self, event: EncodedEvent) -> Batch | None:
-        """Appends one event; the batch that is complete by that, if there is one."""
+    def add(self, event: EncodedEvent, generation: int = 0) -> Batch | None:
+        """Appends one event; the batch that is complete by that, if there is one.
+
+        :param generation: of the event; not less than of those before it, unless it is 0.
+        """
+        if generation > self._generation:
+            self.cut()
+            self._generation = generation
         size = len(event.payload) + 1
         is_full = len(self._open) >= self._batch_size or self._body + size > self._max_bytes
         complete = self.cut() if is_full else None
@@ -140,8 +146,5 @@ class Journal:
             if reason is not None:
                 yield EncodedEvent(*event), reason
                 continue
-            if generation > self._generation:
-                self.cut()
-                self._generation = generation
-            self.add(EncodedEvent(*event))
+            self.add(EncodedEvent(*event), generation)
         self.cut()

@@ -10,6 +10,7 @@ DEFAULT_BATCH_SIZE = 1000
 DEFAULT_CONCURRENCY, MAX_CONCURRENCY = 4, 16
 
 OnInvalid = Literal["fail", "skip"]
+OnChanged = Literal["fail", "skip"]
 UnknownParents = Literal["reject", "accept"]
 
 
@@ -19,6 +20,8 @@ class IngestOptions:
 
     :param scope: the scope of derived identities, see :mod:`airflow_provider_polar.engine.ingesting.identity`.
     :param on_invalid: ``fail`` sends nothing if any row is invalid, ``skip`` sets invalid rows aside.
+    :param on_changed: what to do with rows that are known to have been sent earlier with other content under the same
+        ``external_id``: ``fail`` sends nothing, ``skip`` sets them aside. Polar keeps the first content either way.
     :param unknown_parents: what to do with a ``parent_id`` that is neither an event of this run nor an event id at
         Polar: ``reject`` the row (one request for each such id), or ``accept`` it without.
     :param batch_size: events of a request at most.
@@ -29,6 +32,7 @@ class IngestOptions:
 
     scope: str
     on_invalid: OnInvalid = "fail"
+    on_changed: OnChanged = "fail"
     unknown_parents: UnknownParents = "reject"
     batch_size: int = DEFAULT_BATCH_SIZE
     max_concurrency: int = DEFAULT_CONCURRENCY

@@ -8,10 +8,12 @@ from typing import Any
 
 from airflow_provider_polar.api.limits import CUSTOMER_FIELDS
 from airflow_provider_polar.api.requests import encode_event
+from airflow_provider_polar.engine.ingesting.earlier import EarlierEvents
 from airflow_provider_polar.engine.ingesting.identity import Conflict, Identities
 from airflow_provider_polar.engine.ingesting.journal import MAX_EVENT_BYTES, Batch, EncodedEvent, Journal
 from airflow_provider_polar.engine.ingesting.places import Flaws, Place, place_of, where
 from airflow_provider_polar.engine.ingesting.rejected import RejectedRows
+from airflow_provider_polar.engine.ingesting.snapshot import Counts
 from airflow_provider_polar.engine.ingesting.sources import Row
 from airflow_provider_polar.engine.ingesting.validation import EventValidator
 from airflow_provider_polar.engine.ingesting.values import Problems
@@ -30,8 +32,10 @@ class Preparation:
 
     :param skips: whether invalid rows are set aside and the others sent.
     :param mapping: makes an event of a row; None where rows are events.
+    :param earlier: what earlier runs have sent; None where nothing is known of it.
     :ivar rows: how many have been read.
     :ivar repeated: events that came more than once under one ``external_id``.
+    :ivar changed: rows that an earlier run has sent with other content; they are set aside, too.
     :ivar conflicts: rows that carry the ``external_id`` of another one with different content.
     :ivar first: the first events as they are sent.
     """
@@ -44,13 +48,14 @@ class Preparation:
         *,
         skips: bool,
         mapping: ToEvent | None,
+        earlier: EarlierEvents | None = None,
         log: Any,
     ) -> None:
         self.journal, self._identities, self.rejected = journal, identities, rejected
-        self._skips, self._mapping, self._log = skips, mapping, log
+        self._skips, self._mapping, self._earlier, self._log = skips, mapping, earlier, log
         self._validate = EventValidator()
         self.rows = self.repeated = 0
-        self.conflicts = Flaws(rejected.sources)
+        self.conflicts, self.changed = Flaws(rejected.sources), Flaws(rejected.sources)
         self.first: list[bytes] = []
         self._started = self._said = time.monotonic()
 
@@ -71,6 +76,11 @@ class Preparation:
                 complete(batch)
             if problems:
                 self.rejected.add(place, problems, row.value)
+
+    @property
+    def counts(self) -> Counts:
+        """What it has counted."""
+        return Counts(self.rows, self.repeated)
 
     def _checked(self, row: Row) -> tuple[dict[str, Any], Problems]:
         if row.error is not None:
@@ -97,6 +107,10 @@ class Preparation:
             self.repeated += 1
             return None
         event["external_id"] = identity
+        if self._earlier is not None and (known := self._earlier.other_value(event)):
+            problems.add("", f"was sent with other content by an earlier run, which Polar keeps: see {known}")
+            self.changed.add(place, problems)
+            return None
         payload = encode_event(event)
         if len(payload) > MAX_EVENT_BYTES:
             problems.add("", f"has {len(payload)} bytes as JSON; Polar takes {MAX_EVENT_BYTES} at most")

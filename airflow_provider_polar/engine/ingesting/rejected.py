@@ -8,13 +8,13 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from airflow_provider_polar.engine.files.packages import FilePath
 from airflow_provider_polar.engine.files.storage import Directory
-from airflow_provider_polar.engine.ingesting.places import Flaws, Place, where
+from airflow_provider_polar.engine.ingesting.places import Flaws, Place, place_of, where
 from airflow_provider_polar.exceptions import EventProblem
 from airflow_provider_polar.wording import number_of
 
@@ -57,8 +57,6 @@ class RejectedRows:
         for problem in problems:
             reason = re.sub(r"\d[\d.,]*", "N", str(problem))
             self._reasons[reason if reason in self._reasons or len(self._reasons) < _REASONS else "other reasons"] += 1
-        if self._destination is None:
-            return
         source, row = where(place, self.sources)
         line: dict[str, Any] = {"row": row, "ingest": self._ingest}
         if source:
@@ -66,6 +64,19 @@ class RejectedRows:
         line["problems"] = [{"field": one.field, "message": one.message} for one in problems]
         line["event"] = event
         self._file.write(_json(line) + b"\n")
+
+    def lines(self) -> IO[bytes]:
+        """All of them as lines of JSON; see :meth:`restore`."""
+        self._file.seek(0)
+        return self._file
+
+    def restore(self, line: Mapping[str, Any]) -> None:
+        """Sets one row aside again, of which an earlier attempt has kept the line.
+
+        :param line: decoded; of the first source, for files are not kept.
+        """
+        problems = [EventProblem(one["field"], one["message"]) for one in line["problems"]]
+        self.add(place_of(0, line["row"]), problems, line["event"])
 
     def tell_reasons(self, log: Any) -> None:
         """Logs each reason with how often it was given, numbers in it left out; the most frequent first."""
@@ -88,9 +99,8 @@ class RejectedRows:
                 if self._ingest_of(directory, earlier) == self._ingest:
                     directory.remove(earlier)
             return None
-        self._file.seek(0)
         with tempfile.NamedTemporaryFile(prefix="polar-rejected-") as whole:
-            shutil.copyfileobj(self._file, whole)
+            shutil.copyfileobj(self.lines(), whole)
             whole.flush()
             size = whole.tell()
             directory.upload(whole.name, self._next)

@@ -15,7 +15,8 @@ from airflow_provider_polar.engine.loading.tables import TableName
 
 P = "\0"
 """Stands in a statement for a parameter: whatever a database writes there, no identifier can have it."""
-BATCH_ROWS = 10_000
+BATCH_ROWS = 2_000
+"""Rows that are held in memory at once, and sent in one statement by some drivers."""
 _STAGE = "polar_stage"
 
 
@@ -71,12 +72,17 @@ class Database:
         with closing(self.connection.cursor()) as cursor:
             yield cursor
 
-    def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Runs a statement; its rows, none where it has none."""
+    def run(self, sql: str, parameters: Sequence[Any] = (), most: int | None = None) -> list[tuple[Any, ...]]:
+        """Runs a statement; its rows, none where it has none.
+
+        :param most: rows that are taken; None for all.
+        """
         with self._cursor() as cursor:
             bound = [self.bound(value) for value in parameters]
             cursor.execute(self._written(sql, len(bound)), *([bound] if bound else []))
-            rows = cursor.fetchall() if cursor.description else []
+            rows = []
+            if cursor.description:
+                rows = cursor.fetchall() if most is None else cursor.fetchmany(most)
         # Connections may have cursors that give dicts.
         return [tuple(row.values()) if isinstance(row, dict) else tuple(row) for row in rows]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from airflow_provider_polar.exceptions import PolarDatabaseError, PolarError, PolarTableError
 
 _OPENING = re.compile(r"(?<!\w)[\"'`]")
-_PASSING = ("OperationalError", "InterfaceError", "InternalError")
+PASSING = ("OperationalError", "InterfaceError", "InternalError")
 
 
 @contextmanager
@@ -29,9 +29,9 @@ def telling(doing: str, where: str, known: Collection[str] = ()) -> Iterator[Non
     except Exception as error:
         if not is_a("Error", error):
             raise
-        message = f"cannot {doing} in {where}: {type(error).__name__}: {_reason(error, known)}. The table is as it was"
+        message = f"cannot {doing} in {where}: {type(error).__name__}: {reason(error, known)}. The table is as it was"
         # Not chained: a driver's error may quote the row that it is about.
-        if any(is_a(name, error) for name in _PASSING):
+        if any(is_a(name, error) for name in PASSING):
             raise PolarDatabaseError(f"{message}; a retry helps if the database was away or full") from None
         raise PolarTableError(message) from None
 
@@ -41,7 +41,7 @@ def is_a(name: str, error: Exception) -> bool:
     return any(cls.__name__ == name for cls in type(error).__mro__)
 
 
-def _reason(error: Exception, known: Collection[str]) -> str:
+def reason(error: Exception, known: Collection[str]) -> str:
     """The first line of an error, its quoted values left out: they may be an event's."""
     diagnosis = getattr(error, "diag", None)
     text = getattr(diagnosis, "message_primary", None) or (str(error.args[-1]) if error.args else "")
@@ -56,6 +56,7 @@ def _without_values(text: str, known: Collection[str]) -> str:
         if end >= 0 and text[start:end] in known:
             kept, at = kept + text[at : end + 1], end + 1
         else:
-            # A value may have quotes within it, so all up to the last one goes.
-            kept, at = kept + text[at : opening.start()] + "…", max(text.rfind(quote), opening.start()) + 1
+            # A value may have quotes within it, so all up to the last one goes, or all there is.
+            last = text.rfind(quote)
+            kept, at = kept + text[at : opening.start()] + "…", last + 1 if last >= start else len(text)
     return kept + text[at:]

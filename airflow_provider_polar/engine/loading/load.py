@@ -67,6 +67,7 @@ class TableLoad:
         self._exclude_fields = exclude_fields
         self._metadata_columns = metadata_columns
         self._log = logger
+        self._not_filled: list[str] = []
 
     def load(self, exported: ExportedWindow) -> Loaded:
         """Loads a window whole, or leaves the table as it is.
@@ -127,8 +128,10 @@ class TableLoad:
                 f"the table {facts.name} in {self._database.where} cannot be loaded: {'; '.join(wrong)}"
             )
         own = {self._database.folded(name) for name in columns.names}
-        if lacking := [column for column in facts.columns if self._database.folded(column) not in own]:
-            self._log.info("columns that this load does not fill: %s", ", ".join(lacking))
+        not_filled = [column for column in facts.columns if self._database.folded(column) not in own]
+        if not_filled != self._not_filled:
+            self._log.info("columns that this load does not fill: %s", ", ".join(not_filled) or "none")
+            self._not_filled = not_filled
 
     def _missing(self, column: Column) -> str:
         quote = self._database.quote
@@ -261,6 +264,7 @@ class _WindowLoad:
             f"SELECT min(t.{self._id}) AS id FROM {self._of} t LEFT JOIN {self._stage} s "
             f"ON s.{self._id} = t.{self._id} WHERE {self._of_table} AND s.{self._id} IS NULL GROUP BY t.{self._id}",
             self._bounds,
+            most=_SHOWN + 1,
         )
         found = []
         if rows > common:

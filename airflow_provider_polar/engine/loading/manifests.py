@@ -18,10 +18,9 @@ from airflow_provider_polar.engine.files.compression import codec_of
 from airflow_provider_polar.engine.files.fields import EXTRA
 from airflow_provider_polar.engine.files.formats import format_of
 from airflow_provider_polar.engine.files.storage import Directory
+from airflow_provider_polar.engine.files.uris import MANIFEST_ENDING
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarConfigurationError, PolarSourceError
-
-_ENDING = "manifest.json"
 
 
 def manifest_paths(given: Any, name: str = "manifest") -> list[Any]:
@@ -39,8 +38,8 @@ def manifest_paths(given: Any, name: str = "manifest") -> list[Any]:
                 f"{name} is the text of an export's result, as a template makes of it: hand the result itself over, as "
                 "in export.output, or its path, as in {{ ti.xcom_pull('export')['manifest'] }}"
             )
-        if not text.endswith(_ENDING):
-            raise PolarConfigurationError(f"{name} is {text!r}; the path of a manifest ends in {_ENDING}")
+        if not text.endswith(MANIFEST_ENDING):
+            raise PolarConfigurationError(f"{name} is {text!r}; the path of a manifest ends in {MANIFEST_ENDING}")
     return list(paths.values())
 
 

@@ -35,6 +35,12 @@ class Postgres(Database):
     }
     key_type = "text"
 
+    def __init__(self, connection: Any, where: str) -> None:
+        super().__init__(connection, where)
+        # Stricter ones would not see, after the wait for another load, what that has committed.
+        self.run("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        self.commit()
+
     def describe(self, table: TableName) -> TableFacts | None:
         rows = self.run(
             "SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod) AS type FROM pg_class c "
@@ -58,8 +64,6 @@ class Postgres(Database):
 
     def hold(self, lock: str, *, wait: bool) -> bool:
         key = int.from_bytes(sha256(lock.encode()).digest()[:8], signed=True)
-        # What others committed while this one waited is seen by the next statement, not by those before.
-        self.run("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         if wait:
             self.run(f"SELECT pg_advisory_xact_lock({P})", [key])
             return True

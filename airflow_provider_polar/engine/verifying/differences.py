@@ -27,6 +27,7 @@ class Kind(StrEnum):
     NOT_GIVEN = "not_given"
     ONLY_IN_FILES = "only_in_files"
     NOT_IN_FILES = "not_in_files"
+    OTHER_IN_FILES = "other_in_files"
     NOT_STORED = "not_stored"
     STORED_OTHERWISE = "stored_otherwise"
 
@@ -37,10 +38,11 @@ WORDS = {
     Kind.OTHER_CUSTOMER: "metered for another customer than listed for",
     Kind.NOT_LISTED: "metered, and not listed",
     Kind.DIFFERENT: "metered otherwise than listed",
-    Kind.UNEXPLAINED: "metered otherwise than listed, and of no customer that has events in the window",
+    Kind.UNEXPLAINED: "metered otherwise than listed, and of none of the customers that a request can name",
     Kind.NOT_GIVEN: "counted by Polar's list, and not given",
     Kind.ONLY_IN_FILES: "in the files, and no longer listed",
     Kind.NOT_IN_FILES: "listed, and not in the files",
+    Kind.OTHER_IN_FILES: "in the files with other content than listed",
     Kind.NOT_STORED: "sent, and not listed",
     Kind.STORED_OTHERWISE: "listed with another quantity than sent",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,8 @@ from airflow_provider_polar.parameters import is_nothing
 
 _TRIED = 500
 """Events of which each is left out, or doubled, in turn; of more the work grows with the square."""
+_PLAIN = re.compile(r"[\w .:/-]+")
+"""Keys that a request can name: it would not be narrowed by one with a bracket, which ends the parameter's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def _texts(event: Event) -> dict[str, str]:
     return {
         key: str(value)
         for key, value in found
-        if type(value) in (str, int) and not is_nothing(str(value)) and not is_nothing(key)
+        if type(value) in (str, int) and not is_nothing(str(value)) and _PLAIN.fullmatch(key) and not is_nothing(key)
     }
 
 

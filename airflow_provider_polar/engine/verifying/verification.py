@@ -24,7 +24,7 @@ from airflow_provider_polar.engine.verifying.customers import CustomerSearch
 from airflow_provider_polar.engine.verifying.differences import Finding, Kind, UsageDifference
 from airflow_provider_polar.engine.verifying.events import EventSearch
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import IdSums, compare_files
+from airflow_provider_polar.engine.verifying.files import EventSums, compare_files
 from airflow_provider_polar.engine.verifying.lines import lines_of
 from airflow_provider_polar.engine.verifying.listed import ListedEvents
 from airflow_provider_polar.engine.verifying.metered import MeteredUsage, can_be_told
@@ -92,7 +92,7 @@ class Verification:
         self._patience = patience
         self._log = log
         self._known: set[Customer] = set()
-        self._ids = IdSums()
+        self._sums = EventSums(meters)
         self._events = 0
         self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="polar-verify")
 
@@ -105,7 +105,7 @@ class Verification:
             suspects = self._suspects(ours)
             differences: list[UsageDifference] = []
             if self._exported is not None:
-                differences += compare_files(self._place, self._meters, self._exported, self._listed, self._ids)
+                differences += compare_files(self._place, self._meters, self._exported, self._listed, self._sums)
             differences += self._explained(suspects, self._gaps())
         return Verdict(
             self._events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours)
@@ -125,7 +125,7 @@ class Verification:
         for event in self._beside_sent(events):
             self._events += 1
             if self._exported is not None:
-                self._ids.add(self._place.bucket_of(time_of(event)), event)
+                self._sums.add(self._place.bucket_of(time_of(event)), event)
             if self._exported is None or self._exported.tells_customers:
                 self._known.add(customer_of(event))
             yield event

@@ -14,6 +14,7 @@ from airflow_provider_polar.assets.lineage import (
     export_lineage,
     ingest_lineage,
     storage_dataset,
+    table_dataset,
     verify_lineage,
 )
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
@@ -35,6 +36,24 @@ def test_names_of_object_storage(url: str, dataset: tuple[str, str]) -> None:
 def test_names_of_events() -> None:
     assert events_dataset("Acme") == ("polar://acme", "events")
     assert events_dataset("acme", "order.paid") == ("polar://acme", "events/order.paid")
+
+
+@pytest.mark.parametrize(
+    ("connection", "table", "dataset"),
+    [
+        (
+            ("postgres", "db.example.com", None, "app"),
+            ("public", "events"),
+            "postgres://db.example.com:5432 app.public.events",
+        ),
+        (("mysql", "db.example.com", 3307, "app"), ("app", "events"), "mysql://db.example.com:3307 app.events"),
+        (("sqlite", "/data/w.db", None, None), ("main", "events"), "sqlite:///data/w.db main.events"),
+    ],
+)
+def test_names_of_tables(connection: tuple[Any, ...], table: tuple[str, ...], dataset: str) -> None:
+    conn_type, host, port, schema = connection
+    made = SimpleNamespace(conn_type=conn_type, host=host, port=port, schema=schema)
+    assert " ".join(table_dataset(made, table)) == dataset
 
 
 class TestFacets:

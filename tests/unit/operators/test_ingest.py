@@ -255,8 +255,8 @@ def test_a_dry_run_sends_nothing_and_needs_no_connection(run_dag: RunDag, polar_
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({}, "exactly one of events and source"),
-        ({"events": [], "source": "s3://b/a.jsonl"}, "exactly one of events and source"),
+        ({}, "exactly one of events, source and sql"),
+        ({"events": [], "source": "s3://b/a.jsonl"}, "exactly one of events, source and sql"),
         ({"events": [], "on_invalid": "ignore"}, "on_invalid"),
         ({"events": [], "on_invalid": "skip"}, "needs rejected_path"),
         ({"events": [], "batch_size": 0}, "batch_size"),

@@ -223,6 +223,17 @@ def test_every_difference_is_in_the_report(polar: LocalPolar, tmp_path: Path, mo
     assert path.read_bytes() == b""
 
 
+def test_the_result_tells_of_a_bounded_number_of_exports(polar: LocalPolar, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("airflow_provider_polar.operators.reconcile._KEPT_DIFFERENCES", 2)
+    ids = polar.add_events(every(30, hours=4))
+    for number in range(4):
+        export(tmp_path / "lake", number, number + 1)
+    polar.remove_events(ids)
+    result = reconcile(tmp_path / "lake", 0, 4, deep=True, report_path=f"{tmp_path}/report.jsonl")
+    assert (len(result["changed"]), len(result["differences"])) == (4, 2)
+    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == len(ids)
+
+
 def test_a_deep_comparison_takes_as_many_requests_as_full_pages(polar: LocalPolar, tmp_path: Path) -> None:
     chance = random.Random(7)
     moments = (START + HOUR * 24 * chance.random() for _ in range(6_000))
@@ -277,6 +288,9 @@ def test_impossible_parameters_are_refused_at_parse_time() -> None:
         make(compare_by="customer")
     with pytest.raises(PolarConfigurationError, match="report_path"):
         make(report_path="/reports/x.jsonl")
+    for path in ("/x/report.manifest.json", "/x/"):
+        with pytest.raises(PolarConfigurationError, match=r"report_path is .*the path of a file"):
+            make(deep=True, report_path=path)
     make(deep="{{ params.deep }}", report_path="/reports/x.jsonl")
     make(deep="0.05")
 

@@ -237,6 +237,33 @@ def test_exports_and_list_are_compared_by_id(polar: LocalPolar, ids: list[str], 
     assert verify(tmp_path, destination=lake)["equal"]
 
 
+@pytest.mark.parametrize("layout", [{}, {"file_format": "csv"}, {"file_format": "parquet"}], ids=str)
+def test_an_event_of_other_content_in_the_files_is_named(
+    polar: LocalPolar, ids: list[str], tmp_path: Path, layout: Any
+) -> None:
+    lake = f"{tmp_path}/lake"
+    PolarExportEventsOperator(task_id="export", destination=lake, **DAY, **layout).execute({})
+    assert verify(tmp_path, destination=lake)["equal"] is True
+    polar.remove_events(ids[2:3])
+    polar.add_events([{**usage()[2], "id": ids[2], "metadata": {"units": 500, "request": "r-2"}}])
+    assert verify(tmp_path, destination=lake)["equal"] is False
+    (line,) = report(tmp_path)
+    assert (line["kind"], line["meter"], line["event_ids"]) == ("other_in_files", "Units", ids[2:3])
+    assert line["external_customer_id"] == "c2"
+
+
+@pytest.mark.parametrize("key", ["a]b", "a]", 'q"', "request"])
+def test_a_key_that_no_request_can_name_misleads_nobody(polar: LocalPolar, tmp_path: Path, key: str) -> None:
+    polar.add_meter(name="API calls")
+    ids = polar.add_events([{**event, "metadata": {key: f"r-{at}"}} for at, event in enumerate(usage(20))])
+    polar.meter_otherwise(ids[3:4], copies=0)
+    verify(tmp_path)
+    (line,) = report(tmp_path)
+    assert (line["kind"], line["external_customer_id"]) == ("not_metered", "c3")
+    assert ids[3] in line["event_ids"]
+    assert line["certain"] is (key == "request")
+
+
 def test_what_exports_lack_is_told(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
     lake = export(tmp_path, exclude_fields=["customer"])
     assert verify(tmp_path, destination=lake, sample=0.5)["customers"] == 0

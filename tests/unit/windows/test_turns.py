@@ -14,6 +14,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.windows.schedules import Schedule
+from airflow_provider_polar.windows.ticks import Ticks
 from airflow_provider_polar.windows.turns import is_due, turn_of
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,25 +47,46 @@ def ticks(dag: DAG, number: int) -> Iterator[datetime]:
         CronTriggerTimetable("30 2 * * *", timezone="Europe/Berlin"),
         CronTriggerTimetable("0 12 * * *", timezone="Pacific/Auckland"),
     ],
-    ids=str,
+    ids=lambda schedule: getattr(schedule, "summary", str(schedule)),
 )
 def test_consecutive_runs_have_consecutive_numbers_and_every_window_its_turn(schedule: Any, monkeypatch: Any) -> None:
     # Counting from a time near by is faster.
     monkeypatch.setattr("airflow_provider_polar.windows.turns._FIRST", START - 5 * DAY)
     dag = DAG("nightly", schedule=schedule, start_date=START)
     runs = list(ticks(dag, 50))
-    turns = [turn_of(context(dag, run)) for run in runs]
+    turns = [turn_of(context(dag, run), 0.05) for run in runs]
     assert turns == list(range(turns[0], turns[0] + len(runs)))
-    by_hand = turn_of(context(dag, runs[0] + timedelta(minutes=1)))
+    by_hand = turn_of(context(dag, runs[0] + timedelta(minutes=1)), 0.05)
     assert by_hand == turns[0]
     for first in (0, 17):
         chosen = Counter(window for turn in turns[first : first + 20] for window in HOURS if is_due(window, turn, 0.05))
         assert chosen == Counter(HOURS)
 
 
+@pytest.mark.parametrize("schedule", ["*/5 * * * *", "@hourly", timedelta(minutes=5)], ids=str)
+def test_a_frequent_schedule_counts_thousands_of_ticks_and_no_more(schedule: Any, monkeypatch: Any) -> None:
+    counted = 0
+
+    def next_tick(ticks: Ticks, moment: datetime) -> datetime | None:
+        nonlocal counted
+        counted += 1
+        return tick_after(ticks, moment)
+
+    tick_after = Ticks.next
+    dag = DAG("often", schedule=schedule, start_date=START)
+    step = timedelta(hours=1) if schedule == "@hourly" else timedelta(minutes=5)
+    edge = datetime(2025, 1, 1, tzinfo=UTC) + 40 * 5_000 * step
+    # Ticks are counted anew at this moment, and the turns go on.
+    turns = [turn_of(context(dag, edge + n * step), 0.05) for n in range(-2, 3)]
+    assert [(one - turns[0]) % 20 for one in turns] == list(range(5))
+    monkeypatch.setattr(Ticks, "next", next_tick)
+    turn_of(context(dag, edge - step), 0.05)
+    assert counted < 5_010
+
+
 def test_without_a_schedule_each_day_has_its_number() -> None:
     dag = DAG("asset", schedule=None, start_date=START)
-    turns = [turn_of(context(dag, START + n * DAY + timedelta(hours=n % 20))) for n in range(30)]
+    turns = [turn_of(context(dag, START + n * DAY + timedelta(hours=n % 20)), 0.05) for n in range(30)]
     assert turns == list(range(turns[0], turns[0] + 30))
 
 

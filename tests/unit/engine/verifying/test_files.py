@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_polar.api.filters import EventFilters
 from airflow_provider_polar.engine.verifying.exported import ExportedEvents
-from airflow_provider_polar.engine.verifying.files import IdSums
+from airflow_provider_polar.engine.verifying.files import EventSums
 from airflow_provider_polar.engine.window import EventWindow
 from airflow_provider_polar.exceptions import PolarSourceError
 from airflow_provider_polar.operators.export import PolarExportEventsOperator
@@ -27,7 +27,7 @@ HOURS = [START + timedelta(hours=i) for i in range(168)]
 @given(st.lists(st.tuples(st.sampled_from(HOURS[:3]), st.sampled_from("abcdef")), max_size=12), st.randoms())
 def test_sums_of_ids_are_equal_for_equal_sets_in_any_order(events: list[tuple[datetime, str]], chance: Random) -> None:
     once = list(dict.fromkeys(events))
-    ours, same, less = IdSums(), IdSums(), IdSums()
+    ours, same, less = EventSums(), EventSums(), EventSums()
     for hour, name in once:
         ours.add(hour, {"id": name})
     for hour, name in chance.sample(once, len(once)):
