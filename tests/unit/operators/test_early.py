@@ -230,7 +230,7 @@ def test_what_does_not_go_together_fails_a_mapped_task_before_any_request(
         operator = PolarIngestEventsOperator.partial(task_id="ingest", **given).expand(
             **{name: [value] for name, value in mapped.items()}
         )
-    with pytest.raises(AirflowFailException, match=r"exactly one of events and source|needs rejected_path"):
+    with pytest.raises(AirflowFailException, match=r"exactly one of events, source and sql|needs rejected_path"):
         operator.unmap(given | mapped).execute(
             {"ti": SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=0)}
         )
