@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import threading
+import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -315,8 +316,11 @@ def test_it_says_that_it_waits(target: Target, tmp_path: Path, caplog: Any) -> N
         other.hold(str(other.describe(TableName(("events",))).name), wait=True)  # type: ignore[union-attr]
         thread = threading.Thread(target=target.load, args=(second,))
         thread.start()
-        while "waiting for another load of events" not in caplog.text:
+        end = time.monotonic() + 60
+        while "waiting for another load of" not in caplog.text:
             assert thread.is_alive()
+            assert time.monotonic() < end
+            time.sleep(0.01)
         assert len(target.ids()) == 20
         other.rollback()
         thread.join(timeout=60)
