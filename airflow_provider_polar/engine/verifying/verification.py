@@ -103,13 +103,21 @@ class Verification:
             ours = evaluate(self._meters, self._seen(witness.read(window)), buckets, by=self._whose)
             self._log.info("%s read; comparing them with what Polar meters", number_of(self._events, "event"))
             suspects = self._suspects(ours)
-            differences: list[UsageDifference] = []
-            if self._exported is not None:
-                differences += compare_files(self._place, self._meters, self._exported, self._listed, self._sums)
-            differences += self._explained(suspects, self._gaps())
+            differences, gaps = self._differences_of_files(), self._gaps()
+            if suspects or gaps or differences:
+                explained = self._explained(suspects, gaps)
+                # Again, with what has become listed meanwhile.
+                differences = [*self._differences_of_files(), *explained, *self._gaps()]
+            else:
+                differences = self._explained(suspects, gaps)
         return Verdict(
             self._events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours)
         )
+
+    def _differences_of_files(self) -> list[UsageDifference]:
+        if self._exported is None:
+            return []
+        return compare_files(self._place, self._meters, self._exported, self._listed, self._sums)
 
     def _findings(self, ours: Sequence[Quantities]) -> list[Finding]:
         findings = [
@@ -170,7 +178,10 @@ class Verification:
         found: list[Difference] = []
         lacking = self._sent.compare()
         while suspects or gaps or lacking:
-            chosen = {one.bucket for one in gaps}.union(self._sent.doubtful(), *suspects.values())
+            late = {one.bucket for one in gaps} | self._sent.doubtful()
+            # What was not listed before has been compared with no meter.
+            suspects = {meter.id: late | suspects.get(meter.id, set()) for meter in self._meters}
+            chosen = late.union(*suspects.values())
             listed = self._listed_again(suspects, chosen)
             found = [one for ours in listed for one in search.find(ours, sorted(suspects[ours.meter.id]))]
             gaps, lacking, suspects = self._gaps(), self._sent.compare(), _by_meter(found)
@@ -188,7 +199,7 @@ class Verification:
 
     def _listed_again(self, suspects: Suspects, chosen: set[datetime]) -> list[Quantities]:
         """What is listed now in the buckets in which something differs, by customer."""
-        meters = [meter for meter in self._meters if meter.id in suspects]
+        meters = [meter for meter in self._meters if suspects[meter.id]]
         self._sent.forget_listed(chosen)
         events = self._place.events(chosen, self._listed.read)
         return evaluate(meters, self._beside_sent(events), self._place.buckets.only(chosen), by=customer_of)

@@ -320,6 +320,15 @@ def test_what_is_on_its_way_is_waited_for(polar: LocalPolar, tmp_path: Path, cap
     assert verify(tmp_path, events=rows, settle=1)["differences"] == 3
 
 
+def test_what_is_listed_late_is_compared_with_the_meters_too(polar: LocalPolar, tmp_path: Path) -> None:
+    polar.add_meter()
+    rows = usage(3)
+    polar.add_events(rows[:2])
+    polar.meter_otherwise(polar.add_events(rows[2:], visible_after=1.5), copies=0)
+    assert not verify(tmp_path, events=rows, settle=5)["equal"]
+    assert "not_metered" in [line["kind"] for line in report(tmp_path)]
+
+
 def test_what_an_ingest_inserted_must_be_listed(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
     result = {"events": 250, "inserted": 240, "duplicates": 10, "rejected": 0, "batches": 1, "rejected_path": None}
     assert verify(tmp_path, events=result)["equal"]
