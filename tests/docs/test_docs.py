@@ -156,7 +156,7 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     assert page.count('<div class="diagram"') == 2
     assert "<svg" in page
     labels = re.findall(r'<foreignObject width="([\d.]+)"', (tmp_path / "html/index.html").read_text())
-    assert len(labels) == 9
+    assert len(labels) == 11
     # At 200 pixels Mermaid breaks a label, and what has no place for a break is cut.
     assert all(float(width) < 200 for width in labels)
 
