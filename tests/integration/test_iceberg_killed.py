@@ -21,6 +21,8 @@ from tests.integration.test_loads_killed import KILLS, WINDOWS, Reader, versions
 class Lake:
     """What the reader asks."""
 
+    kind = "iceberg"
+
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
 

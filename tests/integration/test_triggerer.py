@@ -51,6 +51,9 @@ def test_every_event_is_delivered_through_kills(polar_server, watched_dag, tmp_p
             burst(90)
         with triggerer(polar_server, log):
             until(lambda: not (set(due) - passed_over - delivered("orders", "usage").keys()), 60, "events are missing")
+            # What comes again after the restart has come, too, once there were some more polls.
+            requests = lists(polar_server)
+            until(lambda: lists(polar_server) >= requests + 8, 60, "the watchers stopped polling")
             before, requests, since = delivered("orders", "usage"), lists(polar_server), time.monotonic()
             until(lambda: lists(polar_server) >= requests + 12, 60, "the watchers stopped polling")
             assert delivered("orders", "usage") == before, "something came twice without a restart"
