@@ -103,13 +103,13 @@ class Verification:
             ours = evaluate(self._meters, self._seen(witness.read(window)), buckets, by=self._whose)
             self._log.info("%s read; comparing them with what Polar meters", number_of(self._events, "event"))
             suspects = self._suspects(ours)
-            differences, gaps = self._differences_of_files(), self._gaps()
-            if suspects or gaps or differences:
-                explained = self._explained(suspects, gaps)
-                # Again, with what has become listed meanwhile.
-                differences = [*self._differences_of_files(), *explained, *self._gaps()]
-            else:
-                differences = self._explained(suspects, gaps)
+            of_files, gaps = self._differences_of_files(), self._gaps()
+            explained = self._explained(suspects, gaps)
+            if self._exported is not None and (suspects or gaps or of_files):
+                self._gaps()  # those of narrower requests than the window's are told already
+                of_files = self._differences_of_files()  # once more, with what has become listed meanwhile
+                explained += [gap for gap in self._gaps() if gap not in explained]
+            differences = [*of_files, *explained]
         return Verdict(
             self._events, len(set().union(*(one.customers for one in ours))), differences, self._findings(ours)
         )

@@ -123,7 +123,7 @@ def _poll(poll: waiting.Poll) -> dict[str, Any]:
 
 
 def _readable(user: Any, dag_ids: Iterable[str], only: str | None) -> set[str]:
-    """Those of the DAGs that the user may read; the right to read ``only`` has been asked for already."""
+    """Those of the DAGs that the user may read; the right to read ``only`` has been checked already."""
     found = {*dag_ids} & ({only} if only else {*dag_ids})
     return found & get_auth_manager().get_authorized_dag_ids(user=user, method="GET") if found else found
 

@@ -237,6 +237,13 @@ def test_exports_and_list_are_compared_by_id(polar: LocalPolar, ids: list[str], 
     assert verify(tmp_path, destination=lake)["equal"]
 
 
+def test_what_is_listed_late_is_missing_from_the_files(polar: LocalPolar, ids: list[str], tmp_path: Path) -> None:
+    lake = export(tmp_path)
+    [late] = polar.add_events([{**usage(1)[0], "external_customer_id": "c9"}], visible_after=4)
+    assert not verify(tmp_path, destination=lake, settle=30)["equal"]
+    assert found(tmp_path) == {("not_in_files", "c9", "00"): [late]}
+
+
 @pytest.mark.parametrize("layout", [{}, {"file_format": "csv"}, {"file_format": "parquet"}], ids=str)
 def test_an_event_of_other_content_in_the_files_is_named(
     polar: LocalPolar, ids: list[str], tmp_path: Path, layout: Any
